@@ -6,7 +6,6 @@ passes; its concrete twin was checked when the config was built.
 """
 
 from collections.abc import Sequence
-import math
 import numbers
 from typing import Any
 
@@ -20,7 +19,8 @@ class InputError(ValueError):
 
 def reject(name: str, expected: str, got: Any) -> InputError:
   """Returns the error that says what was expected of `name` and what came."""
-  return InputError(f'{name}: expected {expected}, got {got!r}')
+  one_line = ' '.join(repr(got).split())
+  return InputError(f'{name}: expected {expected}, got {one_line}')
 
 
 def is_traced(value: Any) -> bool:
@@ -92,15 +92,19 @@ def _check_numbers(name, value, expected, holds):
   if is_traced(value):
     return
   try:
-    array = np.asarray(value, dtype=float)
+    array = np.asarray(value)
   except (TypeError, ValueError):
     raise reject(name, expected, value) from None
+  # Text and truth values are none, though NumPy would make numbers of them.
+  if not any(
+    jax.numpy.issubdtype(array.dtype, kind) for kind in (np.integer, np.floating)
+  ):
+    raise reject(name, expected, value)
+  array = array.astype(float)
   if not np.all(np.isfinite(array)) or not np.all(holds(array)):
     got = array.item() if array.ndim == 0 else array.tolist()
     raise reject(name, expected, got if _is_short(got) else 'an array')
 
 
 def _is_short(value) -> bool:
-  return not isinstance(value, list) or len(value) <= math.inf and (
-    len(str(value)) <= 60
-  )
+  return not isinstance(value, list) or len(str(value)) <= 60

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flax import struct
+import jax
 from jax import Array
+import jax.numpy as jnp
 
 PyTree = Any
 Task = PyTree
@@ -69,3 +71,39 @@ class Env(NamedTuple):
   step: Callable[[EnvState, Array], EnvState]
   model: Any = None
   holds_physics: bool = False
+
+
+def reveal_task(env: Env) -> Env:
+  """Returns the environment with the task's numbers in every observation.
+
+  A policy trained on it needs no adaptation: it is the oracle that bounds what
+  adapting can reach.
+
+  Args:
+    env: the environment.
+
+  Returns:
+    An environment whose observation ends with the leaves of its task, in the
+    order of `jax.tree.leaves`.
+  """
+  task = jax.eval_shape(env.sample_task, jax.random.key(0))
+  num_numbers = sum(leaf.size for leaf in jax.tree.leaves(task))
+
+  def reveal(state: EnvState) -> EnvState:
+    numbers = [jnp.ravel(leaf) for leaf in jax.tree.leaves(state.task)]
+    return state.replace(
+      observation=jnp.concatenate([state.observation, *numbers])
+    )
+
+  def hide(state: EnvState) -> EnvState:
+    size = env.spec.observation_size
+    return state.replace(observation=state.observation[:size])
+
+  return env._replace(
+    spec=env.spec._replace(
+      name=f'{env.spec.name}_revealed',
+      observation_size=env.spec.observation_size + num_numbers,
+    ),
+    reset=lambda task, key: reveal(env.reset(task, key)),
+    step=lambda state, action: reveal(env.step(hide(state), action)),
+  )

@@ -1,0 +1,280 @@
+"""Measures metajax against the same mathematics written by hand.
+
+Every comparison is a ratio of medians in one process, the two sides asked in
+turn, so that it holds on a machine whose speed drifts:
+
+  python -m experiments.benchmark [--part=sinusoid,navigation,host,cheetah]
+"""
+
+from collections.abc import Callable, Mapping
+import resource
+import statistics
+import time
+from typing import Any, NamedTuple
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+
+from experiments import bare
+from experiments.maml import sinusoid_maml
+from metajax.core.algorithm import Algorithm, init_key, step_key
+from metajax.core.compilation import compile_hot
+from metajax.envs.locomotion import half_cheetah
+from metajax.envs.navigation import navigation
+from metajax.learners.maml import MamlConfig
+from metajax.learners.maml_rl import (
+  MamlRlConfig,
+  collect,
+  collect_and_adapt,
+  gaussian_policy,
+  maml_rl,
+  outer_step,
+)
+from metajax.learners.policy_adaptation import repeat_task, update_once
+from metajax.run import Schedule, run
+
+_PARTS = ('sinusoid', 'navigation', 'host', 'cheetah')
+_PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
+_ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
+
+_SINUSOID_STEPS = 2000
+
+
+class Timing(NamedTuple):
+  """Seconds of one call: the least and the median of several."""
+
+  least: float
+  median: float
+
+
+def main(argv):
+  """Runs the parts that were asked for."""
+  del argv
+  device = jax.devices()[0]
+  print(f'{device.device_kind}, {jax.device_count()} device(s)')
+  rate = matrix_product_rate()
+  print(f'matrix product, 2048 x 2048, float32: {rate / 1e9:.0f} GFLOP/s')
+  parts = {
+    'sinusoid': lambda: sinusoid(rate),
+    'navigation': lambda: navigation_step(rate),
+    'host': host_loop,
+    'cheetah': cheetah,
+  }
+  for name in _PART.value:
+    if name not in parts:
+      raise app.UsageError(f'--part: one of {", ".join(parts)}, got {name!r}')
+    print(f'\n{name}')
+    parts[name]()
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  print(f'\npeak memory of the process: {peak:.0f} MiB')
+
+
+def matrix_product_rate() -> float:
+  """Returns FLOP/s of a large float32 matrix product on this device."""
+  size = 2048
+  product = compile_hot(lambda a, b: a @ b)
+  a = jax.random.normal(jax.random.key(0), (size, size))
+  timing = time_in_turn({'product': lambda: product(a, a)}, rounds=15)
+  return 2 * size**3 / timing['product'].least
+
+
+def sinusoid(rate: float) -> None:
+  """Compares the sinusoid meta-step with one written in bare JAX."""
+  config = MamlConfig()
+  ours = _Chunk(sinusoid_maml(config), _SINUSOID_STEPS)
+  theirs = _Chunk(bare.sinusoid_maml(config), _SINUSOID_STEPS)
+  _compare(ours, theirs, _SINUSOID_STEPS)
+  # One meta-step has no loops inside, so that XLA's own count holds.
+  algorithm = sinusoid_maml(config)
+  key = jax.random.key(0)
+  state = compile_hot(algorithm.init)(algorithm.data, init_key(key))
+  step = compile_hot(algorithm.step).lower(algorithm.data, state, key).compile()
+  flops = step.cost_analysis()['flops']
+  per_step = ours.timing.median / _SINUSOID_STEPS
+  print(
+    f'  {flops / 1e6:.1f} MFLOP a step, '
+    f'{flops / per_step / rate:.0%} of the matrix product'
+  )
+
+
+def navigation_step(rate: float) -> None:
+  """Compares the navigation meta-step with one written in bare JAX."""
+  env, config = navigation(), MamlRlConfig(budget='episodes')
+  ours = _Chunk(maml_rl(env, config), 1)
+  theirs = _Chunk(bare.navigation_maml(config), 1)
+  _compare(ours, theirs, 1)
+  steps = 2 * config.meta_batch_size * config.num_rollouts * env.spec.horizon
+  seconds = ours.timing.median
+  # U: one forward pass of the policy over one batch of all tasks.
+  sizes = (2, *config.hidden_sizes, 2)
+  unit = steps * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+  # Rollouts 2 U, advantages' old policy 1, inner steps 3, gradient 12, eleven
+  # Fisher products of 16 each, two candidates of the line search of 4 each.
+  flops = unit * (2 + 1 + 3 + 12 + 11 * 16 + 2 * 4)
+  print(
+    f'  {steps / seconds:,.0f} environment steps/s, {flops / 1e9:.0f} GFLOP '
+    f'(by hand), {flops / seconds / rate:.0%} of the matrix product'
+  )
+
+
+def host_loop() -> None:
+  """Measures what the host's loop adds to the compiled chunks it runs."""
+  algorithm = sinusoid_maml(MamlConfig())
+  chunks = 10
+  schedule = Schedule(
+    num_steps=chunks * _SINUSOID_STEPS, log_every=_SINUSOID_STEPS
+  )
+  bare_chunk = _Chunk(algorithm, _SINUSOID_STEPS)
+
+  def chunks_alone():
+    for _ in range(chunks):
+      bare_chunk.call()
+
+  overheads = []
+  for _ in range(_ROUNDS.value):
+    alone = time_in_turn({'alone': chunks_alone}, rounds=1)['alone'].median
+    history = run(algorithm, schedule, quiet=True).history
+    # The first row holds the compilation; the rest is steady.
+    steady = history[-1]['time/elapsed_s'] - history[0]['time/elapsed_s']
+    overheads.append(steady / (alone * (chunks - 1) / chunks) - 1)
+  print(f'  host loop over its chunks: {statistics.median(overheads):+.1%}')
+
+
+def cheetah() -> None:
+  """Prints how a cheetah meta-iteration's time divides into its parts."""
+  env = half_cheetah('direction')
+  config = MamlRlConfig(max_kl=0.02, budget='episodes')
+  network = gaussian_policy(env, config)
+  key = jax.random.key(0)
+  algorithm = maml_rl(env, config)
+  params = compile_hot(algorithm.init)((), init_key(key)).params
+  keys = jax.random.split(key, config.meta_batch_size)
+
+  def tasks_of(key):
+    return repeat_task(env.sample_task(key), config.num_rollouts)
+
+  def sample(params, keys):
+    def in_task(params, key):
+      return collect(env, config, params, tasks_of(key), key)[0]
+
+    axis = 0 if params['log_std'].ndim == 2 else None
+    return jax.vmap(in_task, in_axes=(axis, 0))(params, keys)
+
+  def inner(params, batches):
+    return jax.vmap(
+      lambda batch: update_once(network, params, batch, config.inner_lr)
+    )(batches)
+
+  def experience_of(params, keys):
+    return jax.vmap(
+      lambda key: collect_and_adapt(env, config, params, tasks_of(key), key, 1)
+    )(keys)
+
+  def compiled(function):
+    return compile_hot(function, holds_physics=True)
+
+  sample, inner = compiled(sample), compiled(inner)
+  outer = compiled(
+    lambda params, experience: outer_step(network, config, params, experience)
+  )
+  batches = sample(params, keys)
+  adapted = inner(params, batches)
+  experience = compiled(experience_of)(params, keys)
+  whole = _Chunk(algorithm, 1)
+  times = time_in_turn(
+    {
+      'whole meta-iteration': whole.call,
+      'sampling before adaptation': lambda: sample(params, keys),
+      'inner updates': lambda: inner(params, batches),
+      'sampling after adaptation': lambda: sample(adapted, keys),
+      'outer update': lambda: outer(params, experience),
+    },
+    rounds=min(_ROUNDS.value, 5),
+  )
+  for name, timing in times.items():
+    print(f'  {name:28} {timing.median:6.2f} s')
+  print(
+    f'  compile {whole.compile_s:.0f} s, {whole.temp_mib:.0f} MiB of buffers'
+  )
+  steps = config.meta_batch_size * config.num_rollouts * env.spec.horizon
+  seconds = times['sampling before adaptation'].median
+  print(
+    f'  {steps / seconds:,.0f} environment steps/s with policy and baseline'
+  )
+
+
+def time_in_turn(
+  calls: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, Timing]:
+  """Times calls in turn, A B A B ..., after one call of each.
+
+  Args:
+    calls: name to a function that starts work on the device and returns it.
+    rounds: timed calls of each.
+
+  Returns:
+    Name to the time of one call.
+  """
+  for call in calls.values():
+    jax.block_until_ready(call())
+  seconds = {name: [] for name in calls}
+  for _ in range(rounds):
+    for name, call in calls.items():
+      start = time.perf_counter()
+      jax.block_until_ready(call())
+      seconds[name].append(time.perf_counter() - start)
+  return {
+    name: Timing(min(values), statistics.median(values))
+    for name, values in seconds.items()
+  }
+
+
+class _Chunk:
+  """A compiled chunk of an algorithm's steps, as `run` compiles it."""
+
+  def __init__(self, algorithm: Algorithm, num_steps: int):
+    self._key = jax.random.key(0)
+    self._data = algorithm.data
+    self._state = compile_hot(algorithm.init)(self._data, init_key(self._key))
+
+    def chunk(data, state, key):
+      def body(state, step):
+        return algorithm.step(data, state, step_key(key, step))
+
+      return jax.lax.scan(body, state, jnp.arange(num_steps))
+
+    start = time.perf_counter()
+    self._program = (
+      compile_hot(
+        chunk, holds_physics=algorithm.holds_physics, donate_argnums=(1,)
+      )
+      .lower(self._data, self._state, self._key)
+      .compile()
+    )
+    self.compile_s = time.perf_counter() - start
+    self.temp_mib = self._program.memory_analysis().temp_size_in_bytes / 2**20
+    self.timing = Timing(0.0, 0.0)
+
+  def call(self):
+    self._state, metrics = self._program(self._data, self._state, self._key)
+    return metrics
+
+
+def _compare(ours: _Chunk, theirs: _Chunk, num_steps: int) -> None:
+  """Prints both sides' times and what ours adds."""
+  timings = time_in_turn(
+    {'ours': ours.call, 'by hand': theirs.call}, rounds=_ROUNDS.value
+  )
+  ours.timing, theirs.timing = timings['ours'], timings['by hand']
+  for name, chunk in (('ours', ours), ('by hand', theirs)):
+    print(
+      f'  {name:8} {num_steps / chunk.timing.median:10,.2f} meta-steps/s, '
+      f'compiled in {chunk.compile_s:.1f} s, {chunk.temp_mib:.1f} MiB'
+    )
+  overhead = ours.timing.median / theirs.timing.median - 1
+  print(f'  ours over by hand: {overhead:+.1%}')
+
+
+if __name__ == '__main__':
+  app.run(main)

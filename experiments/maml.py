@@ -1,0 +1,301 @@
+"""MAML on few-shot regression (Finn 2018, section 4.6.1)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax.core.algorithm import Algorithm, evaluation_key
+from metajax.core.learner import TaskFamily
+from metajax.core.meta_training import meta_train
+from metajax.core.validation import check_positive
+from metajax.learners.maml import MamlConfig, fine_tuning_curve, maml
+from metajax.nets.perceptrons import Perceptron
+from metajax.run.figures import (
+  Curve,
+  FunctionFit,
+  adaptation_curve,
+  function_fits,
+  learning_curve,
+  print_table,
+)
+from metajax.run.launch import Baseline, Experiment, Preset, Report, launch
+from metajax.run.schedule import Schedule
+from metajax.tasks.regression import reveal_task, sinusoid, sinusoids
+
+# Mean squared error on 5 shots after so many gradient steps: Table 10.
+_TABLE_10 = {
+  'MAML': {1: 0.67, 5: 0.38, 10: 0.35},
+  'pretrained': {1: 2.41, 5: 2.23, 10: 2.19},
+}
+# What stands in front of a method's metrics.
+_METHODS = {
+  'MAML': '',
+  'pretrained': 'pretrained/',
+  'from scratch': 'from_scratch/',
+  'oracle': 'oracle/',
+}
+_DRAWN_TASKS = 4
+
+
+def sinusoid_maml(config: MamlConfig, *, test_shots: int = 5) -> Algorithm:
+  """Makes MAML on sinusoids, tested on `test_shots` support points."""
+  check_positive('inner_lr', config.inner_lr)
+  return _meta_train(
+    config,
+    maml(
+      _network(config),
+      inner_lr=config.inner_lr,
+      num_inner_steps=config.num_inner_steps,
+      first_order=config.first_order,
+      learn_inner_lr=config.learn_inner_lr,
+      rematerialise=config.rematerialise,
+    ),
+    test_inner_lr=config.inner_lr,
+    test_shots=test_shots,
+  )
+
+
+def pretrained(config: MamlConfig) -> Algorithm:
+  """Makes the baseline that regresses all tasks at once, then fine-tunes."""
+  return _meta_train(
+    config,
+    maml(_network(config), inner_lr=config.inner_lr, num_inner_steps=0),
+    test_inner_lr=config.pretrained_inner_lr,
+  )
+
+
+def from_scratch(config: MamlConfig) -> Algorithm:
+  """Makes the baseline that fine-tunes random weights."""
+  return _meta_train(
+    config,
+    maml(_network(config), inner_lr=config.inner_lr, num_inner_steps=0),
+    test_inner_lr=config.from_scratch_inner_lr,
+  )
+
+
+def oracle(config: MamlConfig) -> Algorithm:
+  """Makes the upper bound, which is told amplitude and phase."""
+  return _meta_train(
+    config,
+    maml(_network(config), inner_lr=config.inner_lr, num_inner_steps=0),
+    test_inner_lr=config.inner_lr,
+    num_test_steps=0,
+    wrap=reveal_task,
+  )
+
+
+def _network(config):
+  return Perceptron(
+    config.hidden_sizes,
+    output_size=1,
+    bias_transformation_size=config.bias_transformation_size,
+  )
+
+
+def _meta_train(
+  config,
+  learner,
+  *,
+  test_inner_lr,
+  test_shots=5,
+  num_test_steps=None,
+  wrap=lambda tasks: tasks,
+):
+  check_positive('outer_lr', config.outer_lr)
+  steps = config.num_test_steps if num_test_steps is None else num_test_steps
+  return meta_train(
+    learner,
+    wrap(sinusoids(shots=config.shots, query_shots=config.query_shots)),
+    optax.adam(config.outer_lr),
+    meta_batch_size=config.meta_batch_size,
+    task_chunk_size=config.task_chunk_size,
+    test_learner=fine_tuning_curve(
+      _network(config), inner_lr=test_inner_lr, num_steps=steps
+    ),
+    test_tasks=wrap(_test_tasks(config, test_shots)),
+    num_test_tasks=config.num_test_tasks,
+  )
+
+
+def _test_tasks(config, shots) -> TaskFamily:
+  return sinusoids(shots=shots, query_shots=config.test_query_shots)
+
+
+def report(report: Report) -> None:
+  """Prints the table beside the thesis's and draws the figures."""
+  config, metrics = report.config, report.metrics
+  methods = {
+    label: prefix
+    for label, prefix in _METHODS.items()
+    if f'{prefix}query_loss/step_0' in metrics
+  }
+  print_table(
+    [
+      (f'{label}, {step} steps', metrics[f'{prefix}query_loss/step_{step}'])
+      for label, prefix in methods.items()
+      for step in (0, 1, 5, 10)
+      if f'{prefix}query_loss/step_{step}' in metrics
+    ],
+    {
+      f'{label}, {step} steps': value
+      for label, values in _TABLE_10.items()
+      for step, value in values.items()
+    },
+    title=(
+      'Mean squared error on 5 shots of held-out sinusoids; MAML trained on '
+      f'{config.shots} shots. Paper: Finn 2018, Table 10'
+    ),
+  )
+  figures = report.workdir / 'figures'
+  learning_curve(
+    figures / 'learning_curve.png',
+    {'MAML': report.results[''].history},
+    'meta/loss',
+    title='Query loss after adaptation, in meta-training',
+    ylabel='mean squared error',
+    log_scale=True,
+  )
+  curves = {
+    label: _curve(metrics, prefix, config.num_test_steps)
+    for label, prefix in methods.items()
+    if prefix != 'oracle/'
+  }
+  adaptation_curve(
+    figures / 'adaptation.png',
+    curves,
+    reference={
+      label: values for label, values in _TABLE_10.items() if label in curves
+    },
+    title='Fine-tuning on 5 points of a held-out sinusoid',
+    ylabel='mean squared error',
+    xlabel='gradient steps',
+    log_scale=True,
+  )
+  adaptation_curve(
+    figures / 'adaptation_by_shots.png',
+    {
+      f'{shots} shots': _curve(metrics, prefix, config.num_test_steps)
+      for shots, prefix in ((5, ''), (10, '10_shot/'), (20, '20_shot/'))
+    },
+    title='MAML, fine-tuned on more points than 5',
+    ylabel='mean squared error',
+    xlabel='gradient steps',
+    log_scale=True,
+  )
+  _draw_fits(report, 'fits.png', '', config.inner_lr)
+  if 'pretrained' in report.results:
+    _draw_fits(
+      report,
+      'fits_pretrained.png',
+      'pretrained',
+      config.pretrained_inner_lr,
+    )
+
+
+def _curve(metrics, prefix, num_steps) -> Curve:
+  cells = [
+    metrics[f'{prefix}query_loss/step_{step}'] for step in range(num_steps + 1)
+  ]
+  return Curve(
+    mean=[cell['mean'] for cell in cells],
+    ci95=[cell['ci95'] for cell in cells],
+  )
+
+
+def _draw_fits(report, file_name, result, inner_lr) -> None:
+  """Draws what fine-tuning makes of the first held-out sinusoids."""
+  config = report.config
+  learner = fine_tuning_curve(
+    _network(config), inner_lr=inner_lr, num_steps=config.num_test_steps
+  )
+  params = report.results[result].state.params
+  inputs = jnp.linspace(-5.0, 5.0, 200)[:, None]
+
+  @jax.jit
+  @jax.vmap
+  def fit(key):
+    episode = _test_tasks(config, 5).sample((), key)
+    adapted = learner.adapt(params, episode.support, key)
+    truth = sinusoid(episode.task, inputs)
+    return episode.support, truth, learner.predict(adapted, inputs)
+
+  key = evaluation_key(jax.random.key(report.seeds[0]))
+  supports, truths, predictions = jax.device_get(
+    fit(jax.random.split(key, _DRAWN_TASKS))
+  )
+  steps = {
+    f'{step} steps': step
+    for step in (0, 1, 10)
+    if step <= config.num_test_steps
+  }
+  function_fits(
+    report.workdir / 'figures' / file_name,
+    [
+      FunctionFit(
+        inputs=np.asarray(inputs[:, 0]),
+        truth=truths[task, :, 0],
+        support_inputs=supports.inputs[task, :, 0],
+        support_targets=supports.targets[task, :, 0],
+        predictions={
+          label: predictions[task, step, :, 0] for label, step in steps.items()
+        },
+      )
+      for task in range(_DRAWN_TASKS)
+    ],
+    title=(f'Held-out sinusoids, {result or "MAML"}, after gradient steps'),
+  )
+
+
+def _experiment(name: str, source: str, config: MamlConfig) -> Experiment:
+  """Returns a sinusoid experiment; the paper's setting is a laptop's too."""
+  paper = Preset(
+    config=config,
+    schedule=Schedule(
+      num_steps=70_000,
+      log_every=1000,
+      evaluate_every=10_000,
+      best_metric='query_loss/step_1',
+    ),
+  )
+  smoke = Preset(
+    config=config.replace(num_test_tasks=100),
+    schedule=Schedule(
+      num_steps=1000, log_every=100, best_metric='query_loss/step_1'
+    ),
+  )
+  return Experiment(
+    name=name,
+    source=source,
+    presets={'smoke': smoke, 'laptop': paper, 'paper': paper},
+    make=sinusoid_maml,
+    baselines={
+      'pretrained': Baseline(pretrained),
+      'from_scratch': Baseline(from_scratch, trained=False),
+      'oracle': Baseline(oracle),
+    },
+    evaluations={
+      f'{shots}_shot': functools.partial(sinusoid_maml, test_shots=shots)
+      for shots in (10, 20)
+    },
+    report=report,
+  )
+
+
+EXPERIMENTS = (
+  _experiment(
+    'sinusoid',
+    'Finn 2018, Table 10 and Figures 3, 4: trained on 10 shots, tested on 5',
+    MamlConfig(),
+  ),
+  _experiment(
+    'sinusoid_5_shot',
+    'Finn 2018, Table 10: trained and tested on 5 shots',
+    MamlConfig(shots=5, query_shots=5),
+  ),
+)
+
+if __name__ == '__main__':
+  launch(EXPERIMENTS)

@@ -1,0 +1,291 @@
+"""MAML for reinforcement learning (Finn 2018, section 4.6.3)."""
+
+from collections.abc import Callable, Mapping
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from metajax.core.algorithm import Algorithm, evaluation_key
+from metajax.core.compilation import compile_hot
+from metajax.envs.environment import Env, reveal_task
+from metajax.envs.locomotion import half_cheetah
+from metajax.envs.motion import motion_of_positions
+from metajax.envs.navigation import navigation
+from metajax.envs.rollout import record_episode
+from metajax.learners import maml_rl
+from metajax.learners.maml_rl import MamlRlConfig
+from metajax.learners.policy_adaptation import repeat_task, sample_rollouts
+from metajax.run.figures import (
+  Curve,
+  PathFit,
+  adaptation_curve,
+  learning_curve,
+  paths,
+  print_table,
+)
+from metajax.run.launch import Baseline, Experiment, Preset, Report, launch
+from metajax.run.schedule import Schedule
+from metajax.run.videos import write_motion_page
+
+# Average return after 0, 1, 2, ... updates: Tables 12 and 13 of the thesis for
+# MAML's navigation and direction, the released result files for the rest.
+_PAPER = {
+  'navigation': {
+    'MAML': (-40.41, -11.68, -3.33, -3.23),
+    'pretrained': (-40.8, -19.7, -11.7, -8.5),
+    'random': (-82.7, -58.0, -53.8, -46.8),
+    'oracle': (-2.29,),
+  },
+  'cheetah_direction': {
+    'MAML': (-50.69, 293.19, 313.48, 315.65),
+    'pretrained': (-43.0, -24.8, -12.9, 19.6),
+    'random': (-35.7, 21.8, 62.3, 86.2),
+    'oracle': (442.7,),
+  },
+  'cheetah_velocity': {
+    'MAML': (-129.5, -78.6, -66.6, -60.8),
+    'pretrained': (-158.0, -135.4, -128.5, -133.6),
+    'random': (-254.8, -254.3, -246.8, -230.8),
+    'oracle': (-54.5,),
+  },
+}
+# What stands in front of a method's metrics.
+_METHODS = {
+  'MAML': '',
+  'pretrained': 'pretrained/',
+  'random': 'random/',
+  'oracle': 'oracle/',
+}
+_DRAWN_TASKS = 4
+_DRAWN_EPISODES = 5
+
+
+def report(
+  report: Report, *, env: Env, draw: Callable[[Report, Env], None]
+) -> None:
+  """Prints the returns beside the thesis's and draws the figures."""
+  metrics, reference = report.metrics, _PAPER[report.experiment.name]
+  curves = {
+    label: _curve(metrics, prefix)
+    for label, prefix in _METHODS.items()
+    if f'{prefix}return/step_0' in metrics
+  }
+  print_table(
+    [
+      (
+        f'{label}, {step} updates',
+        metrics[f'{_METHODS[label]}return/step_{step}'],
+      )
+      for label, curve in curves.items()
+      for step in range(len(curve.mean))
+    ],
+    {
+      f'{label}, {step} updates': value
+      for label, values in reference.items()
+      for step, value in enumerate(values)
+    },
+    title=f'Return on held-out tasks of {env.spec.name}. Paper: Finn 2018',
+  )
+  figures = report.workdir / 'figures'
+  learning_curve(
+    figures / 'learning_curve.png',
+    {
+      label: [
+        {'step': row['step'], 'return': row[f'return/step_{step}']}
+        for row in report.results[''].history
+        if f'return/step_{step}' in row
+      ]
+      for label, step in (('before', 0), ('after one update', 1))
+    },
+    'return',
+    title=f'MAML on {env.spec.name}, in meta-training',
+    ylabel='return of an episode',
+  )
+  adaptation_curve(
+    figures / 'adaptation.png',
+    curves,
+    reference={
+      label: dict(enumerate(values))
+      for label, values in reference.items()
+      if label in curves
+    },
+    title=f'Held-out tasks of {env.spec.name}',
+    ylabel='return of an episode',
+    xlabel='policy-gradient updates',
+  )
+  draw(report, env)
+
+
+def _curve(metrics: Mapping, prefix: str) -> Curve:
+  cells = []
+  while f'{prefix}return/step_{len(cells)}' in metrics:
+    cells.append(metrics[f'{prefix}return/step_{len(cells)}'])
+  return Curve(
+    mean=[cell['mean'] for cell in cells],
+    ci95=[cell['ci95'] for cell in cells],
+  )
+
+
+def _adapted_in_held_out_tasks(report: Report, env: Env):
+  """Adapts to the first held-out tasks by one update.
+
+  Returns:
+    The tasks, the parameters before, and those after, one a task.
+  """
+  config = report.config
+  params = report.results[''].state.best_params
+  key = evaluation_key(jax.random.key(report.seeds[0]))
+
+  def adapt(key):
+    task_key, rollout_key = jax.random.split(key)
+    task = env.sample_task(task_key)
+    phi = maml_rl.adapt_to_task(env, config, params, task, rollout_key)
+    return task, phi
+
+  adapt_all = compile_hot(jax.vmap(adapt), holds_physics=env.holds_physics)
+  return params, *adapt_all(jax.random.split(key, _DRAWN_TASKS))
+
+
+def draw_paths(report: Report, env: Env) -> None:
+  """Draws navigation's paths before and after one update."""
+  params, tasks, adapted = _adapted_in_held_out_tasks(report, env)
+  network = maml_rl.gaussian_policy(env, report.config)
+
+  def positions(params, task, key):
+    rollouts = sample_rollouts(
+      env, network, params, repeat_task(task, _DRAWN_EPISODES), key
+    )
+    return jnp.where(rollouts.valid[..., None], rollouts.observations, jnp.nan)
+
+  keys = jax.random.split(jax.random.key(report.seeds[0]), _DRAWN_TASKS)
+  before = jax.vmap(positions, in_axes=(None, 0, 0))(params, tasks, keys)
+  after = jax.vmap(positions)(adapted, tasks, keys)
+  goals, before, after = jax.device_get((tasks.goal, before, after))
+  paths(
+    report.workdir / 'figures' / 'paths.png',
+    [PathFit(*task) for task in zip(goals, before, after, strict=True)],
+    title='Held-out goals, before and after one update',
+  )
+
+
+def draw_motions(report: Report, env: Env) -> None:
+  """Writes a page that plays the robot before and after one update."""
+  params, tasks, adapted = _adapted_in_held_out_tasks(report, env)
+  network = maml_rl.gaussian_policy(env, report.config)
+
+  def positions(params, task, key):
+    def policy(observation, memory, key):
+      del key
+      return network.apply({'params': params}, observation).mean, memory
+
+    return record_episode(env, policy, task, key).physics.qpos
+
+  keys = jax.random.split(jax.random.key(report.seeds[0]), _DRAWN_TASKS)
+  record = compile_hot(jax.vmap(positions), holds_physics=True)
+  repeated = jax.tree.map(
+    lambda x: jnp.broadcast_to(x, (_DRAWN_TASKS,) + x.shape), params
+  )
+  goals, before, after = jax.device_get(
+    (tasks.goal, record(repeated, tasks, keys), record(adapted, tasks, keys))
+  )
+  motions = {}
+  for index in (int(goals.argmin()), int(goals.argmax())):
+    for when, qpos in (('before', before), ('after one update', after)):
+      motions[f'goal {goals[index]:+.2g} m/s, {when}'] = motion_of_positions(
+        env.model, qpos[index], env.spec.control_period_s
+      )
+  write_motion_page(report.workdir / 'videos' / 'adaptation.html', motions)
+
+
+def _experiment(
+  name: str,
+  source: str,
+  *,
+  env: Env,
+  config: MamlRlConfig,
+  laptop: Preset,
+  draw: Callable[[Report, Env], None],
+) -> Experiment:
+  def of(make: Callable[[Env, MamlRlConfig], Algorithm], env: Env):
+    return functools.partial(make, env)
+
+  paper = Preset(config=config, schedule=Schedule(num_steps=500, log_every=1))
+  smoke = Preset(
+    config=config.replace(
+      meta_batch_size=4,
+      num_rollouts=4,
+      num_test_tasks=4,
+      num_test_rollouts=4,
+      num_pretraining_rollouts=8,
+      hidden_sizes=(32, 32),
+    ),
+    schedule=Schedule(num_steps=3, log_every=1),
+  )
+  return Experiment(
+    name=name,
+    source=source,
+    presets={'smoke': smoke, 'laptop': laptop, 'paper': paper},
+    make=of(maml_rl.maml_rl, env),
+    baselines={
+      'pretrained': Baseline(of(maml_rl.pretrained, env)),
+      'random': Baseline(of(maml_rl.random_start, env), trained=False),
+      'oracle': Baseline(of(maml_rl.oracle, reveal_task(env))),
+    },
+    report=functools.partial(report, env=env, draw=draw),
+  )
+
+
+def experiments() -> tuple[Experiment, ...]:
+  """Returns the experiments; making them compiles the robots' models."""
+  navigation_config = MamlRlConfig()
+  cheetah_config = MamlRlConfig(
+    meta_batch_size=40, num_test_rollouts=20, pretrained_inner_lr=0.2
+  )
+  cheetah_laptop = Preset(
+    config=cheetah_config.replace(meta_batch_size=20),
+    schedule=Schedule(num_steps=200, log_every=1),
+  )
+  return (
+    _experiment(
+      'navigation',
+      'Finn 2018, Table 12 and Figure 5: 2-D navigation',
+      env=navigation(),
+      config=navigation_config,
+      laptop=Preset(
+        config=navigation_config,
+        schedule=Schedule(num_steps=100, log_every=1),
+      ),
+      draw=draw_paths,
+    ),
+    _experiment(
+      'cheetah_direction',
+      'Finn 2018, Table 13 and Figure 6: half-cheetah, goal direction',
+      env=half_cheetah('direction'),
+      config=cheetah_config.replace(max_kl=0.02, random_inner_lr=0.5),
+      laptop=Preset(
+        config=cheetah_laptop.config.replace(max_kl=0.02, random_inner_lr=0.5),
+        schedule=cheetah_laptop.schedule,
+      ),
+      draw=draw_motions,
+    ),
+    _experiment(
+      'cheetah_velocity',
+      'Finn 2018, Figure 6: half-cheetah, goal velocity',
+      env=half_cheetah('velocity'),
+      config=cheetah_config.replace(
+        pretrained_inner_lr=0.02, random_inner_lr=0.1
+      ),
+      laptop=Preset(
+        config=cheetah_laptop.config.replace(
+          pretrained_inner_lr=0.02, random_inner_lr=0.1
+        ),
+        schedule=cheetah_laptop.schedule,
+      ),
+      draw=draw_motions,
+    ),
+  )
+
+
+if __name__ == '__main__':
+  launch(experiments())

@@ -1,0 +1,110 @@
+"""Sweeps: many settings and seeds as one program, by `vmap`."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from metajax.core.algorithm import (
+  Algorithm,
+  evaluation_key,
+  init_key,
+  step_key,
+)
+from metajax.core.learner import PyTree
+from metajax.core.sharding import lay_tasks
+from metajax.core.validation import InputError
+
+Config = TypeVar('Config')
+
+
+@struct.dataclass
+class SweepState:
+  """The states of all columns, side by side."""
+
+  columns: PyTree  # each leaf [columns, ...]
+  run_keys: Array  # [columns] typed keys
+  step: Array  # [] int32, meta-iterations done
+
+
+def sweep(
+  make: Callable[[Config], Algorithm],
+  configs: Sequence[Config],
+  seeds: Sequence[int],
+) -> Algorithm:
+  """Makes one algorithm that runs every config with every seed at once.
+
+  Column `c * len(seeds) + s` computes what `make(configs[c])` run alone with
+  `seeds[s]` computes: the same draws, the same updates.
+
+  Args:
+    make: makes the algorithm of one config. It is called under `vmap`, where
+      the config's float leaves are traced.
+    configs: configs that differ in their float leaves only.
+    seeds: seeds of the runs, as of `jax.random.key(seed)`.
+
+  Returns:
+    An algorithm whose state, metrics and evaluations have a leading
+    `[len(configs) * len(seeds)]` axis. The seed of the run that it is given to
+    is not used: the columns have their own.
+
+  Raises:
+    InputError: if there is no config or seed, or if a static field differs.
+  """
+  if not configs or not seeds:
+    raise InputError('configs, seeds: expected at least one of each, got none')
+  structure = jax.tree.structure(configs[0])
+  for config in configs:
+    if jax.tree.structure(config) != structure:
+      raise InputError(
+        'configs: expected to differ in float fields only, got different '
+        'static fields; start one run for each value of a static field'
+      )
+  # Built once in the open, so that what is wrong with a config is said here.
+  algorithms = [make(config) for config in configs]
+  stacked = jax.tree.map(
+    lambda *leaves: jnp.repeat(
+      jnp.asarray(leaves, jnp.float32), len(seeds), axis=0
+    ),
+    *configs,
+  )
+
+  def init(data, key):
+    del key
+    # Made here and not outside: nothing touches a device before it must.
+    run_keys = jnp.stack(
+      [jax.random.key(seed) for _ in configs for seed in seeds]
+    )
+
+    def one(config, run_key):
+      return make(config).init(data, init_key(run_key))
+
+    return SweepState(
+      columns=jax.vmap(one)(*lay_tasks((stacked, run_keys))),
+      run_keys=run_keys,
+      step=jnp.int32(0),
+    )
+
+  def step(data, state, key):
+    del key
+
+    def one(config, column, run_key):
+      return make(config).step(data, column, step_key(run_key, state.step))
+
+    columns, metrics = jax.vmap(one)(
+      *lay_tasks((stacked, state.columns, state.run_keys))
+    )
+    return state.replace(columns=columns, step=state.step + 1), metrics
+
+  def evaluate(data, state, key):
+    del key
+
+    def one(config, column, run_key):
+      return make(config).evaluate(data, column, evaluation_key(run_key))
+
+    return jax.vmap(one)(*lay_tasks((stacked, state.columns, state.run_keys)))
+
+  return algorithms[0]._replace(init=init, step=step, evaluate=evaluate)

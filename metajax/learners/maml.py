@@ -1,0 +1,199 @@
+"""MAML: meta-learning the initial parameters of a model.
+
+Sources: Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast
+Adaptation of Deep Networks" (2017); Finn, "Learning to Learn with Gradients"
+(2018), chapter 4. With `first_order`, section 4.3.
+
+  phi_i = theta - alpha * grad_theta L(theta, D_tr_i)              (inner)
+  min_theta  sum_i L(phi_i, D_test_i)                              (equation 1)
+
+The baselines are learners too. Training with no inner step is pretraining on
+all tasks at once; not training at all is learning from scratch; and on a
+family that reveals the task, pretraining is the oracle.
+"""
+
+from collections.abc import Callable
+
+import chex
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from metajax.core.adaptation import gradient_adapt, learned_step_sizes
+from metajax.core.learner import Examples, Learner, Params, PyTree
+from metajax.core.validation import check_count, check_positive
+
+
+@struct.dataclass
+class MamlConfig:
+  """Settings of supervised MAML; the defaults are the sinusoid experiment's.
+
+  Floats are leaves and may be swept; the rest is static.
+  """
+
+  inner_lr: float = 0.01  # alpha
+  outer_lr: float = 1e-3  # beta, of Adam
+  num_inner_steps: int = struct.field(pytree_node=False, default=1)
+  first_order: bool = struct.field(pytree_node=False, default=False)
+  learn_inner_lr: bool = struct.field(pytree_node=False, default=False)
+  rematerialise: bool = struct.field(pytree_node=False, default=False)
+  meta_batch_size: int = struct.field(pytree_node=False, default=25)
+  task_chunk_size: int | None = struct.field(pytree_node=False, default=None)
+  shots: int = struct.field(pytree_node=False, default=10)
+  query_shots: int = struct.field(pytree_node=False, default=10)
+  hidden_sizes: tuple[int, ...] = struct.field(
+    pytree_node=False, default=(40, 40)
+  )
+  bias_transformation_size: int = struct.field(pytree_node=False, default=0)
+  # Meta-test: gradient steps, held-out tasks, and the points of each task.
+  num_test_steps: int = struct.field(pytree_node=False, default=10)
+  num_test_tasks: int = struct.field(pytree_node=False, default=1000)
+  test_shots: int = struct.field(pytree_node=False, default=5)
+  test_query_shots: int = struct.field(pytree_node=False, default=100)
+  # Step sizes with which the baselines are fine-tuned, chosen on tasks of the
+  # training distribution for the loss after one step.
+  pretrained_inner_lr: float = 0.005
+  from_scratch_inner_lr: float = 0.005
+
+
+def squared_error(predictions: Array, targets: Array) -> Array:
+  """Returns the mean squared error over all elements (Finn 2018, eq. 4.3)."""
+  chex.assert_equal_shape([predictions, targets])
+  return jnp.mean(jnp.square(predictions - targets))
+
+
+def maml(
+  network,
+  task_loss: Callable[[PyTree, Array], Array] = squared_error,
+  *,
+  inner_lr: float,
+  num_inner_steps: int = 1,
+  first_order: bool = False,
+  learn_inner_lr: bool = False,
+  rematerialise: bool = False,
+) -> Learner:
+  """Returns MAML around a network (Finn 2018, algorithm 2).
+
+  Args:
+    network: a flax module, `apply({'params': theta}, inputs) -> predictions`.
+    task_loss: `(predictions, targets) -> scalar`, L.
+    inner_lr: alpha, > 0; where it is learned, what it starts from.
+    num_inner_steps: gradient steps, >= 0; with none, the learner does not
+      adapt and training it is pretraining on all tasks.
+    first_order: stop the outer gradient at the inner gradients.
+    learn_inner_lr: learn a step size for every leaf and step.
+    rematerialise: trade recomputation for memory in the outer backward pass.
+
+  Returns:
+    A `Learner` on `Examples` whose parameters are `{'model': theta}`, with
+    `'inner_lr'` beside it where that is learned, and whose adapted is phi.
+
+  Raises:
+    InputError: for a step size or a count that is out of range.
+  """
+  check_positive('inner_lr', inner_lr)
+  check_count('num_inner_steps', num_inner_steps, minimum=0)
+  learns_step_sizes = learn_inner_lr and num_inner_steps > 0
+
+  def inner_loss(theta: Params, examples: Examples) -> Array:
+    predictions = network.apply({'params': theta}, examples.inputs)
+    return task_loss(predictions, examples.targets)
+
+  def init(key, episode):
+    theta = network.init(key, episode.support.inputs)['params']
+    params = {'model': theta}
+    if learns_step_sizes:
+      params['inner_lr'] = learned_step_sizes(theta, inner_lr, num_inner_steps)
+    return params
+
+  def adapt(params, support, key):
+    del key
+    step_sizes = params['inner_lr'] if learns_step_sizes else inner_lr
+    return gradient_adapt(
+      inner_loss,
+      params['model'],
+      support,
+      num_steps=num_inner_steps,
+      inner_lr=step_sizes,
+      first_order=first_order,
+      rematerialise=rematerialise,
+    ).params
+
+  def loss(params, adapted, query, key):
+    del params, key
+    return inner_loss(adapted, query), {}
+
+  def predict(adapted, inputs):
+    return network.apply({'params': adapted}, inputs)
+
+  return Learner(init, adapt, loss, predict)
+
+
+def fine_tuning_curve(
+  network,
+  task_loss: Callable[[PyTree, Array], Array] = squared_error,
+  *,
+  inner_lr: float,
+  num_steps: int,
+) -> Learner:
+  """Returns the meta-test learner that reports every step of fine-tuning.
+
+  It takes the parameters that `maml` trains. Learned step sizes serve the
+  steps they were learned for, and their last one those beyond.
+
+  Args:
+    network: as of `maml`.
+    task_loss: as of `maml`.
+    inner_lr: alpha at meta-test, > 0.
+    num_steps: gradient steps, all on the same support examples, >= 0.
+
+  Returns:
+    A `Learner` whose adapted holds the parameters after 0, 1, ..., num_steps
+    steps along a leading axis, and whose metrics are `query_loss/step_0` and
+    so on. Its `predict` gives the predictions after every step.
+
+  Raises:
+    InputError: for a step size or a count that is out of range.
+  """
+  learner = maml(network, task_loss, inner_lr=inner_lr, num_inner_steps=0)
+  check_count('num_steps', num_steps, minimum=0)
+
+  def inner_loss(theta, examples):
+    return task_loss(learner.predict(theta, examples.inputs), examples.targets)
+
+  def adapt(params, support, key):
+    del key
+    return gradient_adapt(
+      inner_loss,
+      params['model'],
+      support,
+      num_steps=num_steps,
+      inner_lr=_extended(params.get('inner_lr', inner_lr), num_steps),
+      keep_trajectory=True,
+    ).params
+
+  def loss(params, adapted, query, key):
+    del params, key
+    losses = jax.vmap(inner_loss, in_axes=(0, None))(adapted, query)
+    metrics = {
+      f'query_loss/step_{step}': losses[step] for step in range(num_steps + 1)
+    }
+    return losses[-1], metrics
+
+  def predict(adapted, inputs):
+    return jax.vmap(learner.predict, in_axes=(0, None))(adapted, inputs)
+
+  return Learner(learner.init, adapt, loss, predict)
+
+
+def _extended(step_sizes, num_steps):
+  """Repeats the last of learned step sizes up to `num_steps`."""
+
+  def extend(size):
+    if jnp.ndim(size) == 0:
+      return size
+    index = jnp.minimum(jnp.arange(num_steps), size.shape[0] - 1)
+    return size[index]
+
+  return jax.tree.map(extend, step_sizes)

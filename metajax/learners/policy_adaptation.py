@@ -1,0 +1,156 @@
+"""Adapting a policy to one task by policy gradients, from its own rollouts.
+
+The inner loop of MAML-RL (Finn 2018, section 4.2.2, algorithm 3, lines 5 to
+7), which is also how every policy here is fine-tuned at meta-test.
+"""
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from metajax.core.adaptation import gradient_adapt
+from metajax.core.learner import Params
+from metajax.envs.environment import Env, Task
+from metajax.envs.rollout import (
+  Trajectory,
+  episode_return,
+  is_last_step,
+  rollout,
+  whole_episodes,
+)
+from metajax.nets.policies import GaussianPolicy
+from metajax.rl.policy_batch import PolicyBatch, policy_batch
+from metajax.rl.policy_gradient import reinforce_loss
+
+# How much data a batch of rollouts holds: a number of episodes, whatever
+# their length, or of steps, with a fresh episode wherever one ends early.
+BUDGETS = ('episodes', 'steps')
+
+
+def sample_rollouts(
+  env: Env,
+  network: GaussianPolicy,
+  params: Params,
+  tasks: Task,
+  key: Array,
+  budget: str = 'episodes',
+) -> Trajectory:
+  """Rolls the policy out for one horizon in each of several tasks.
+
+  With the budget 'steps' a fresh episode begins wherever one ends early, so
+  that policies that reach their goal are not left with little data; an
+  episode that the last row cuts short is not valid.
+
+  Args:
+    env: the environment.
+    network: the policy network.
+    params: its parameters.
+    tasks: pytree with a leading `[rollouts]` axis, the task of each.
+    key: key of all rollouts.
+    budget: one of `BUDGETS`.
+
+  Returns:
+    Trajectories with axes `[rollouts, horizon]`.
+  """
+
+  def policy(observation, memory, key):
+    distribution = network.apply({'params': params}, observation)
+    return distribution.sample(key), memory
+
+  def one(task, key):
+    return rollout(env, policy, task, key, auto_reset=budget == 'steps')
+
+  keys = jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+  trajectories = jax.vmap(one)(tasks, keys)
+  if budget == 'steps':
+    return whole_episodes(trajectories, env.spec.horizon)
+  return trajectories
+
+
+def to_batch(
+  trajectories: Trajectory, discount: Array | float, gae_lambda: Array | float
+) -> tuple[PolicyBatch, Array]:
+  """Turns the rollouts of one batch into advantages and the mean return.
+
+  Args:
+    trajectories: axes `[rollouts, time]`.
+    discount: gamma.
+    gae_lambda: lambda.
+
+  Returns:
+    The flat batch, and the mean undiscounted return of the first episode of
+    each rollout.
+  """
+  batch = policy_batch(
+    observations=trajectories.observations,
+    actions=trajectories.actions,
+    rewards=trajectories.rewards,
+    times=trajectories.times,
+    valid=trajectories.valid,
+    is_last=is_last_step(trajectories),
+    discount=discount,
+    gae_lambda=gae_lambda,
+  )
+  return batch, jnp.mean(episode_return(trajectories))
+
+
+def adapt_by_policy_gradient(
+  network: GaussianPolicy,
+  params: Params,
+  batches: PolicyBatch,
+  *,
+  inner_lr: Array | float,
+  num_steps: int = 1,
+  first_order: bool = False,
+) -> Params:
+  """Takes inner policy-gradient steps, differentiably in `params`.
+
+    phi = theta - alpha * grad_theta J(theta; D_tr)
+
+  with J the REINFORCE surrogate. The log-probabilities are taken anew at the
+  parameters, so that phi is a function of theta wherever theta moves to.
+
+  Args:
+    network: the policy network.
+    params: theta.
+    batches: D_tr, with a leading `[num_steps]` axis: fresh data for each step.
+    inner_lr: alpha.
+    num_steps: inner steps.
+    first_order: stop the outer gradient at the inner gradients.
+
+  Returns:
+    phi.
+  """
+
+  def loss(phi, batch):
+    distribution = network.apply({'params': phi}, batch.observations)
+    log_probs = distribution.log_prob(batch.actions)
+    return reinforce_loss(log_probs, batch.advantages, batch.valid)
+
+  return gradient_adapt(
+    loss,
+    params,
+    batches,
+    num_steps=num_steps,
+    inner_lr=inner_lr,
+    first_order=first_order,
+    data_axis=0,
+  ).params
+
+
+def update_once(
+  network: GaussianPolicy,
+  params: Params,
+  batch: PolicyBatch,
+  inner_lr: Array | float,
+) -> Params:
+  """Takes one policy-gradient step on one batch, without a step axis."""
+  batches = jax.tree.map(lambda x: x[None], batch)
+  return adapt_by_policy_gradient(network, params, batches, inner_lr=inner_lr)
+
+
+def repeat_task(task: Task, num_rollouts: int) -> Task:
+  """Returns the task with a leading `[num_rollouts]` axis, the same in each."""
+  return jax.tree.map(
+    lambda x: jnp.broadcast_to(x, (num_rollouts,) + x.shape), task
+  )

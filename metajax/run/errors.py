@@ -1,0 +1,111 @@
+"""Errors that end a run, each with the exit code a script can act upon."""
+
+import importlib.metadata
+import sys
+
+import jax
+
+from metajax.core.validation import InputError
+
+INPUT_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class RunError(Exception):
+  """Ends a run; the message is one line, the exit code says of what kind."""
+
+  exit_code = 1
+
+
+class Preempted(RunError):
+  """A signal asked the run to stop, and its state is safely on disk."""
+
+  exit_code = 0
+
+
+class LockedError(RunError):
+  """Another process is writing to the workdir."""
+
+  exit_code = 3
+
+
+class NonFiniteError(RunError):
+  """Too many updates in a row were not finite."""
+
+  exit_code = 4
+
+
+class StorageError(RunError):
+  """A file could not be written, or nothing intact is left to read."""
+
+  exit_code = 5
+
+
+class MemoryLimitError(RunError):
+  """A program needs more memory than its device has."""
+
+  exit_code = 6
+
+
+def package_versions() -> dict[str, str]:
+  """Returns the versions of Python and of the packages that shape results."""
+  versions = {'python': sys.version.split()[0]}
+  for package in _PACKAGES:
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = 'absent'
+  return versions
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+  """Returns what an error says, on one line of at most `limit` characters."""
+  text = ' '.join(str(error).split()) or type(error).__name__
+  return text if len(text) <= limit else text[: limit - 3] + '...'
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Says whether JAX ran out of a device's memory."""
+  return isinstance(error, jax.errors.JaxRuntimeError) and (
+    'RESOURCE_EXHAUSTED' in str(error)
+  )
+
+
+def memory_limit_error(error: BaseException) -> MemoryLimitError:
+  """Returns the error that says what to do about exhausted device memory."""
+  return MemoryLimitError(
+    f'out of device memory ({one_line(error, 160)}); use fewer tasks in a'
+    ' batch, rematerialise the inner loop, or shard over more devices'
+  )
+
+
+def describe_failure(error: BaseException) -> tuple[str, int]:
+  """Returns what to print about an error that ended a run, and the exit code.
+
+  Expected kinds take one line. Anything else is a bug: the message then also
+  holds the versions and the notes that the run has left (the hash of its
+  config, its last checkpoint).
+
+  Args:
+    error: what was raised.
+
+  Returns:
+    The message and the exit code: 0 stopped cleanly, 2 input, 3 locked, 4 not
+    finite, 5 storage, 6 memory, 130 interrupted, 1 anything else.
+  """
+  if isinstance(error, RunError):
+    return one_line(error, 1000), error.exit_code
+  if isinstance(error, InputError):
+    return one_line(error, 1000), INPUT_EXIT_CODE
+  if is_out_of_memory(error):
+    described = memory_limit_error(error)
+    return str(described), described.exit_code
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted', INTERRUPTED_EXIT_CODE
+  versions = ', '.join(
+    f'{name} {version}' for name, version in package_versions().items()
+  )
+  lines = [f'{type(error).__name__}: {error}', versions]
+  return '\n'.join(lines + list(getattr(error, '__notes__', []))), 1

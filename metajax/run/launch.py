@@ -1,0 +1,384 @@
+"""One command line for every experiment: flags to config to run to report."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import math
+import os
+from pathlib import Path
+import stat
+import sys
+import traceback
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags, logging
+import jax
+import numpy as np
+
+from metajax.core.algorithm import Algorithm
+from metajax.core.sweeps import sweep
+from metajax.core.validation import reject
+from metajax.run.errors import describe_failure
+from metajax.run.evaluation import evaluate, summarise, write_evaluation
+from metajax.run.experiment import Baseline, Experiment, Preset, Report
+from metajax.run.figures import print_table
+from metajax.run.flags import (
+  check_name,
+  define_from,
+  override,
+  parse,
+  parse_sweeps,
+  swept_configs,
+)
+from metajax.run.loop import RunResult, run
+from metajax.run.schedule import Schedule
+
+# An experiment's file imports all it needs from here.
+__all__ = ['Baseline', 'Experiment', 'Preset', 'Report', 'launch']
+
+MAIN = ''  # what the main run is called among the results
+
+_SEED_LIMIT = 2**31 - 1
+
+
+def launch(
+  experiments: Sequence[Experiment], argv: Sequence[str] | None = None
+) -> NoReturn:
+  """Runs what the command line asks for and exits with its code.
+
+  Exit codes: 0 done, or stopped cleanly by a signal; 2 a mistake in the
+  command line or in a config; 3 the workdir is in use; 4 numbers that are not
+  finite; 5 storage; 6 memory; 1 anything else.
+
+  Args:
+    experiments: what can be run.
+    argv: the program's name and its arguments; None: those of the process.
+  """
+  argv = sys.argv if argv is None else argv
+  program = Path(argv[0]).stem
+  try:
+    _execute(experiments, program, argv)
+  except (Exception, KeyboardInterrupt) as error:
+    message, code = describe_failure(error)
+    if code == 1:
+      traceback.print_exception(error)
+    print(f'{program}: {message}', file=sys.stderr)
+    sys.exit(code)
+  sys.exit(0)
+
+
+class _Command(NamedTuple):
+  """A command line, understood."""
+
+  experiment: Experiment
+  preset: str
+  config: Any
+  settings: dict[str, Any]  # label of a sweep's setting to its config
+  schedule: Schedule
+  seed: int
+  seeds: tuple[int, ...]
+  workdir: Path
+  resume: bool
+  eval_only: bool
+  with_baselines: bool
+
+  @property
+  def is_swept(self) -> bool:
+    return len(self.settings) > 1 or len(self.seeds) > 1
+
+  def algorithm(self, make: Callable[[Any], Algorithm]) -> Algorithm:
+    """Returns one setting's algorithm, or that of all of them at once."""
+    if self.is_swept:
+      return sweep(make, list(self.settings.values()), self.seeds)
+    return make(self.config)
+
+
+def _execute(experiments, program: str, argv: Sequence[str]) -> None:
+  flag_values = _define_flags(experiments)
+  parse(argv, flag_values)
+  if flag_values['help'].value:
+    _print_help(experiments, program, flag_values)
+    return
+  if flag_values['list'].value:
+    width = max(len(experiment.name) for experiment in experiments)
+    for experiment in experiments:
+      print(f'{experiment.name:{width}}  {experiment.source}')
+    return
+  command = _understand(experiments, program, flag_values)
+  if flag_values['compilation_cache'].value:
+    _share_compiled_programs()
+  print(
+    f'{command.experiment.name} ({command.preset}): {command.workdir}',
+    flush=True,
+  )
+  results = _run_all(command)
+  metrics = _merged_metrics(command, results)
+  write_evaluation(
+    command.workdir / 'evaluation.json',
+    experiment=command.experiment.name,
+    preset=command.preset,
+    seed=command.seed,
+    steps=results[MAIN].step,
+    metrics=metrics,
+  )
+  if len(command.settings) > 1:
+    _print_settings(command, metrics)
+    return
+  command.experiment.report(
+    Report(
+      experiment=command.experiment,
+      preset=command.preset,
+      config=command.config,
+      workdir=command.workdir,
+      seeds=command.seeds,
+      results=_first_states(command, results),
+      metrics=metrics,
+    )
+  )
+
+
+def _define_flags(experiments: Sequence[Experiment]) -> flags.FlagValues:
+  """Defines the flags in a set of their own, so that launching repeats."""
+  own = flags.FlagValues()
+  once = {'flag_values': own, 'allow_overwrite': False}
+  flags.DEFINE_boolean('help', False, 'print the flags', **once)
+  flags.DEFINE_boolean('list', False, 'print the experiments', **once)
+  flags.DEFINE_string('experiment', None, 'which experiment', **once)
+  flags.DEFINE_string('preset', 'laptop', 'sizes, not the method', **once)
+  flags.DEFINE_string('workdir', None, 'where everything goes', **once)
+  flags.DEFINE_boolean('resume', False, 'go on where a run stopped', **once)
+  flags.DEFINE_boolean(
+    'eval_only', False, 'evaluate the last checkpoint again', **once
+  )
+  flags.DEFINE_integer('seed', 0, 'seed of the run', 0, _SEED_LIMIT, **once)
+  flags.DEFINE_integer('seeds', 1, 'how many seeds, at once', 1, **once)
+  flags.DEFINE_multi_string(
+    'sweep', [], 'FIELD=a,b,c; repeatable', flag_values=own
+  )
+  flags.DEFINE_boolean('baselines', True, 'run the baselines too', **once)
+  flags.DEFINE_boolean(
+    'compilation_cache', True, 'keep compiled programs on disk', **once
+  )
+  presets = [
+    preset
+    for experiment in experiments
+    for preset in experiment.presets.values()
+  ]
+  define_from([preset.config for preset in presets], 'config', own)
+  define_from([preset.schedule for preset in presets], 'schedule', own)
+  return own
+
+
+def _print_help(experiments, program, flag_values) -> None:
+  """Prints every flag with what it holds; those of the config last."""
+  print(f'{program}: {", ".join(e.name for e in experiments)}')
+  for name in sorted(flag_values, key=lambda name: ('.' in name, name)):
+    print(f'  --{name:32} {flag_values[name].help}')
+
+
+def _understand(experiments, program: str, flag_values) -> _Command:
+  """Returns what a parsed command line asks for.
+
+  Raises:
+    InputError: if it asks for what there is not.
+  """
+  by_name = {experiment.name: experiment for experiment in experiments}
+  name = flag_values['experiment'].value
+  if name is None and len(by_name) > 1:
+    raise reject('--experiment', f'one of {", ".join(by_name)}', 'none')
+  name = next(iter(by_name)) if name is None else name
+  check_name('--experiment', name, list(by_name))
+  experiment, preset = by_name[name], flag_values['preset'].value
+  check_name('--preset', preset, list(experiment.presets))
+
+  config = override(experiment.presets[preset].config, 'config', flag_values)
+  schedule = override(
+    experiment.presets[preset].schedule, 'schedule', flag_values
+  )
+  sweeps = parse_sweeps(flag_values['sweep'].value, config)
+  seed, num_seeds = flag_values['seed'].value, flag_values['seeds'].value
+  if seed + num_seeds - 1 > _SEED_LIMIT:
+    raise reject('--seed', f'seeds up to {_SEED_LIMIT}', seed)
+
+  workdir = flag_values['workdir'].value
+  if workdir is None:
+    words = [name, preset, f'seed{seed}']
+    words += [f'seeds{num_seeds}'] if num_seeds > 1 else []
+    words += [f'sweep-{field}' for field in sweeps]
+    workdir = Path('runs') / program / '-'.join(words)
+  return _Command(
+    experiment=experiment,
+    preset=preset,
+    config=config,
+    settings=swept_configs(config, sweeps),
+    schedule=schedule,
+    seed=seed,
+    seeds=tuple(range(seed, seed + num_seeds)),
+    workdir=Path(workdir),
+    resume=flag_values['resume'].value,
+    eval_only=flag_values['eval_only'].value,
+    with_baselines=flag_values['baselines'].value,
+  )
+
+
+def _run_all(command: _Command) -> dict[str, RunResult]:
+  """Runs the experiment, its further evaluations and its baselines."""
+  experiment = command.experiment
+  if command.eval_only:
+    _check_was_run(command)
+  result = _run_one(command, experiment.make, MAIN, command.schedule)
+  further = dict(result.evaluation)
+  for name, make in experiment.evaluations.items():
+    algorithm = command.algorithm(make)
+    values = evaluate(algorithm, result.state, command.seed)
+    further.update({f'{name}/{key}': value for key, value in values.items()})
+  results = {MAIN: result._replace(evaluation=further)}
+  if not command.with_baselines:
+    return results
+  for name, baseline in experiment.baselines.items():
+    # A baseline need not measure what decides the main run's best state.
+    schedule = dataclasses.replace(command.schedule, best_metric='')
+    if not baseline.trained:
+      schedule = dataclasses.replace(schedule, num_steps=0)
+    print(f'baseline {name}:', flush=True)
+    results[name] = _run_one(command, baseline.make, name, schedule)
+  return results
+
+
+def _run_one(command: _Command, make, name: str, schedule) -> RunResult:
+  return run(
+    command.algorithm(make),
+    schedule,
+    seed=command.seed,
+    workdir=_workdir(command, name),
+    config=_description(command, name),
+    resume=command.resume,
+    eval_only=command.eval_only,
+  )
+
+
+def _workdir(command: _Command, name: str) -> Path:
+  if name == MAIN:
+    return command.workdir
+  return command.workdir / 'baselines' / name
+
+
+def _check_was_run(command: _Command) -> None:
+  """Checks that there is something to evaluate, before anything is done.
+
+  Raises:
+    InputError: naming what was not run.
+  """
+  names = [MAIN]
+  names += command.experiment.baselines if command.with_baselines else ()
+  for name in names:
+    workdir = _workdir(command, name)
+    if not (workdir / 'config.json').exists():
+      hint = f'the baseline {name} (--nobaselines)' if name else 'a run'
+      raise reject('--eval_only', f'{hint} in {workdir}', 'none')
+
+
+def _description(command: _Command, name: str) -> dict[str, Any]:
+  """Returns what config.json says: all that decides a run's numbers."""
+  description = {
+    'experiment': command.experiment.name,
+    'preset': command.preset,
+    **{
+      field.name: _plain(getattr(command.config, field.name))
+      for field in dataclasses.fields(command.config)
+    },
+  }
+  if command.is_swept:
+    description['seeds'] = list(command.seeds)
+    description['settings'] = list(command.settings)
+  if name != MAIN:
+    description['baseline'] = name
+  return description
+
+
+def _plain(value: Any) -> Any:
+  """Returns a field's value as JSON has it, which knows no infinity."""
+  if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+    value = value.tolist()
+  if isinstance(value, float) and not math.isfinite(value):
+    return repr(value)
+  return value
+
+
+def _merged_metrics(
+  command: _Command, results: Mapping[str, RunResult]
+) -> dict[str, dict[str, Any]]:
+  """Summarises all results under one set of names.
+
+  Several seeds are pooled: n counts seeds times tasks, and `per_seed` holds
+  the mean of each. The settings of a sweep have their names in front.
+  """
+  merged = {}
+  for column, label in enumerate(command.settings):
+    front = f'{label}/' if label else ''
+    for result_name, result in results.items():
+      prefix = front + (f'{result_name}/' if result_name else '')
+      for name, values in result.evaluation.items():
+        of_setting = _of_setting(command, values, column)
+        summary = summarise({name: of_setting.reshape(-1)})[name]
+        if len(command.seeds) > 1:
+          summary['per_seed'] = summarise({name: of_setting})[name]['mean']
+        merged[prefix + name] = summary
+  return merged
+
+
+def _of_setting(command: _Command, values: np.ndarray, column: int):
+  """Returns a setting's `[seeds, num_tasks]` part of evaluated values."""
+  return values.reshape(
+    len(command.settings), len(command.seeds), values.shape[-1]
+  )[column]
+
+
+def _first_states(
+  command: _Command, results: Mapping[str, RunResult]
+) -> dict[str, RunResult]:
+  """Returns results in the form of one run: what a report can draw from."""
+  if not command.is_swept:
+    return dict(results)
+  return {
+    name: result._replace(
+      state=jax.tree.map(lambda leaf: leaf[0], result.state.columns),
+      evaluation={
+        key: values.reshape(-1) for key, values in result.evaluation.items()
+      },
+    )
+    for name, result in results.items()
+  }
+
+
+def _print_settings(command: _Command, metrics: Mapping[str, Any]) -> None:
+  """Prints a table of the sweep's settings for every evaluated metric."""
+  names = [
+    name.removeprefix(f'{next(iter(command.settings))}/')
+    for name in metrics
+    if name.startswith(f'{next(iter(command.settings))}/')
+  ]
+  for name in names:
+    rows = [(label, metrics[f'{label}/{name}']) for label in command.settings]
+    print_table(rows, title=name)
+
+
+def _share_compiled_programs() -> None:
+  """Keeps compiled programs between runs, in a directory of the user's own.
+
+  Whoever can write there decides what runs: the directory is private, or it
+  is not used. `JAX_COMPILATION_CACHE_DIR` names another one.
+  """
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+  directory = Path(home) / 'metajax' / 'compilation'
+  try:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+      raise PermissionError(f'{directory} is not a directory of this user')
+    directory.chmod(0o700)
+  except OSError as error:
+    logging.warning('programs are compiled anew each time: %s', error)
+    return
+  jax.config.update('jax_compilation_cache_dir', str(directory))

@@ -1,0 +1,218 @@
+"""The contract that every environment keeps, for a user's own one too."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.core.compilation import compile_hot
+from metajax.core.learner import PyTree
+from metajax.core.validation import check_count
+from metajax.envs.environment import Env, EnvState
+from metajax.envs.rollout import Trajectory, rollout
+
+
+def check_environment(
+  env: Env,
+  *,
+  num_envs: int = 64,
+  num_steps: int = 20,
+  tolerance: float = 1e-4,
+  silent_fields: Sequence[str] = (),
+) -> None:
+  """Checks that `env` keeps the contract of an environment.
+
+  Under random actions: shapes and types are those of its `spec`; all numbers
+  are finite; one compiled program serves all tasks and keys; a batch computes
+  what one environment computes; equal tasks and keys give equal bits; every
+  field of a task changes what happens; an environment that diverges ends its
+  episode and begins anew alone, and no other one's bits change.
+
+  Args:
+    env: the environment.
+    num_envs: how many to batch, each with its own task; at least 2.
+    num_steps: control steps of each, at most the environment's horizon.
+    tolerance: allowed difference, absolute and relative, between a step of
+      one environment alone and the same step in a batch.
+    silent_fields: leaves of the task that change nothing that is simulated
+      (colours), as `jax.tree_util.keystr` writes them: `.colour`.
+
+  Raises:
+    AssertionError: if the contract is broken; the message says where.
+    InputError: if `num_envs` or `num_steps` is out of its range.
+  """
+  check_count('num_envs', num_envs, minimum=2)
+  check_count('num_steps', num_steps, minimum=2)
+  num_steps = min(num_steps, env.spec.horizon)
+  env, count_traces = _counting(env)
+  task_keys = jax.random.split(jax.random.key(0), num_envs)
+  tasks = jax.vmap(env.sample_task)(task_keys)
+  seeds = jnp.arange(num_envs)
+  nowhere = jnp.full((num_envs,), -1, jnp.int32)
+
+  def episodes(task, seed, diverge_at):
+    return rollout(
+      env,
+      _random_policy(env),
+      task,
+      jax.random.key(seed),
+      memory=(diverge_at, jnp.zeros((), jnp.int32)),
+      num_steps=num_steps,
+      auto_reset=True,
+    )
+
+  def compiled(function):
+    return compile_hot(function, holds_physics=env.holds_physics)
+
+  batch = compiled(jax.vmap(episodes))
+  trajectories = batch(tasks, seeds, nowhere)
+  num_traces = count_traces()
+
+  _check_layout(env, trajectories, (num_envs, num_steps))
+  _check_equal_bits(
+    'equal tasks and keys', trajectories, batch(tasks, seeds, nowhere)
+  )
+  _check_fields_matter(
+    lambda tasks: batch(tasks, seeds, nowhere), tasks, silent_fields
+  )
+  _check_diverges_alone(
+    trajectories, batch(tasks, seeds, nowhere.at[0].set(1))
+  )
+  assert count_traces() == num_traces, (
+    f'env.step was traced {count_traces() - num_traces} more times for new'
+    ' values of the same shapes'
+  )
+
+  reset = compiled(
+    jax.vmap(lambda task, seed: env.reset(task, jax.random.key(seed)))
+  )
+  _check_steps(
+    reset(tasks, seeds),
+    compiled(jax.vmap(env.step)),
+    compiled(env.step),
+    jnp.swapaxes(trajectories.actions, 0, 1),
+    tolerance,
+  )
+
+
+def _counting(env: Env):
+  """Returns `env` and a function that tells how often it was traced."""
+  count = 0
+
+  def step(state, action):
+    nonlocal count
+    count += 1
+    return env.step(state, action)
+
+  return env._replace(step=step), lambda: count
+
+
+def _random_policy(env: Env):
+  """Returns a policy of random actions that once answers with no number.
+
+  Its memory is (the step at which that happens, steps made).
+  """
+  size, limit = env.spec.action_size, env.spec.action_limit
+
+  def policy(observation: Array, memory: PyTree, key: Array):
+    del observation
+    diverge_at, time = memory
+    action = jax.random.uniform(key, (size,), minval=-limit, maxval=limit)
+    action = jnp.where(time == diverge_at, jnp.nan, action)
+    return action, (diverge_at, time + 1)
+
+  return policy
+
+
+def _check_layout(
+  env: Env, trajectories: Trajectory, axes: tuple[int, int]
+) -> None:
+  expected = Trajectory(
+    observations=((*axes, env.spec.observation_size), jnp.float32),
+    actions=((*axes, env.spec.action_size), jnp.float32),
+    rewards=(axes, jnp.float32),
+    terminals=(axes, jnp.bool_),
+    valid=(axes, jnp.bool_),
+    times=(axes, jnp.int32),
+  )
+  for name, array in trajectories._asdict().items():
+    shape, dtype = getattr(expected, name)
+    assert array.shape == shape and array.dtype == dtype, (
+      f'{name}: expected {dtype.__name__}{list(shape)}, got'
+      f' {array.dtype}{list(array.shape)}'
+    )
+
+
+def _check_equal_bits(what: str, one: PyTree, other: PyTree) -> None:
+  for (path, a), b in zip(
+    jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True
+  ):
+    assert np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True), (
+      f'{what}: {jax.tree_util.keystr(path)} differs'
+    )
+
+
+def _check_fields_matter(
+  roll_out: Callable[[PyTree], Trajectory],
+  tasks: PyTree,
+  silent_fields: Sequence[str],
+) -> None:
+  """Gives each environment its neighbour's value of one field at a time."""
+  before = roll_out(tasks)
+  leaves, structure = jax.tree.flatten(tasks)
+  for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(tasks)):
+    name = jax.tree_util.keystr(path)
+    if name in silent_fields:
+      continue
+    changed = [*leaves[:i], jnp.roll(leaf, 1, axis=0), *leaves[i + 1 :]]
+    after = roll_out(structure.unflatten(changed))
+    same = np.array_equal(before.rewards, after.rewards) and np.array_equal(
+      before.observations, after.observations
+    )
+    assert not same, f'task{name}: changes neither observations nor rewards'
+
+
+def _check_diverges_alone(before: Trajectory, after: Trajectory) -> None:
+  """Checks the batch whose environment 0 diverged in row 1."""
+  others = [
+    jax.tree.map(lambda x: x[1:], trajectories)
+    for trajectories in (before, after)
+  ]
+  _check_equal_bits('beside a diverged environment', *others)
+  one = jax.tree.map(lambda x: np.asarray(x[0]), after)
+  assert one.terminals[1], 'a diverged environment: its episode did not end'
+  assert one.rewards[1] == 0.0, 'a diverged environment: its reward is not 0'
+  assert np.isfinite(one.observations).all() and np.isfinite(
+    one.rewards
+  ).all(), 'a diverged environment: what is not finite came out of it'
+  assert (one.times[2:3] == 0).all(), (
+    'a diverged environment: no fresh episode began after it'
+  )
+
+
+def _check_steps(
+  states: EnvState,
+  step_batch: Callable[[EnvState, Array], EnvState],
+  step_one: Callable[[EnvState, Array], EnvState],
+  actions: Array,
+  tolerance: float,
+) -> None:
+  """Steps without a guard: finite, and alone as in a batch.
+
+  The two are compared from equal states, for rounding grows in contact.
+  """
+  for actions_t in actions:
+    first, first_action = jax.tree.map(lambda x: x[0], (states, actions_t))
+    states = step_batch(states, actions_t)
+    for name in ('observation', 'reward'):
+      in_batch = np.asarray(getattr(states, name))
+      assert np.isfinite(in_batch).all(), f'{name}: not finite'
+      np.testing.assert_allclose(
+        in_batch[0],
+        getattr(step_one(first, first_action), name),
+        rtol=tolerance,
+        atol=tolerance,
+        err_msg=f'{name}: differs between one environment and a batch',
+      )

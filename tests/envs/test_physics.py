@@ -1,0 +1,185 @@
+"""The engine in JAX against the one in C, and what compiles it."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from metajax.core.compilation import compile_hot
+from metajax.core.validation import InputError
+from metajax.envs.physics import load_model, mjx_physics, tree_velocity
+
+
+def chain(num_links):
+  """Hinged links, each hanging from the last, as an arm's or a rope's."""
+  link = (
+    '<body pos="0 0 {pos}"><joint type="hinge" axis="{axis}" damping="0.1"/>'
+    '<geom type="capsule" fromto="0 0 0 0 0 -0.1" size="0.02"'
+    ' contype="0" conaffinity="0"/>'
+  )
+  links = ''.join(
+    link.format(pos=-0.1 if i else 1.0, axis=('0 1 0', '1 0 0')[i % 2])
+    for i in range(num_links)
+  )
+  return mujoco.MjModel.from_xml_string(
+    f'<mujoco><worldbody>{links}{"</body>" * num_links}</worldbody></mujoco>'
+  )
+
+
+@pytest.fixture(scope='module')
+def cheetah():
+  return load_model('half_cheetah.xml')
+
+
+@pytest.fixture(scope='module')
+def c_trajectory(cheetah):
+  """One hundred (state, control, next state, in contact?) of C MuJoCo."""
+  data = mujoco.MjData(cheetah)
+  generator = np.random.default_rng(0)
+  rows = []
+  for i in range(500):
+    data.ctrl[:] = generator.uniform(-1, 1, cheetah.nu)
+    before = [
+      np.array(x) for x in (data.qpos, data.qvel, data.qacc_warmstart, data.ctrl)
+    ]
+    mujoco.mj_step(cheetah, data)
+    if i % 5 == 0:
+      rows.append((*before, data.qpos.copy(), data.qvel.copy(), data.ncon > 0))
+  return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def test_one_step_equals_c_mujoco(cheetah, c_trajectory):
+  qpos, qvel, warmstart, ctrl, next_qpos, next_qvel, touches = c_trajectory
+  physics = mjx_physics(cheetah)
+
+  def step(qpos, qvel, warmstart, ctrl):
+    state = physics.reset(qpos, qvel)._replace(qacc_warmstart=warmstart)
+    return physics.step(state, ctrl)
+
+  inputs = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, warmstart, ctrl)]
+  state = compile_hot(jax.vmap(step), holds_physics=True)(*inputs)
+  position_error = np.abs(state.qpos - next_qpos).max(axis=1)
+  velocity_error = np.linalg.norm(
+    state.qvel - next_qvel, axis=1
+  ) / np.linalg.norm(next_qvel, axis=1)
+  assert 10 < touches.sum() < 90, 'the trajectory shows one kind of state only'
+  assert position_error[~touches].max() < 1e-6
+  assert velocity_error[~touches].max() < 1e-5
+  assert position_error[touches].max() < 1e-5
+  assert velocity_error[touches].max() < 1e-4
+
+
+def test_measured_velocity_is_that_of_c_mujoco(cheetah, c_trajectory):
+  qpos, qvel = c_trajectory[:2]
+  physics = mjx_physics(cheetah)
+
+  def measure(qpos, qvel):
+    data = physics.measure(physics.reset(qpos, qvel))
+    return data.subtree_com[1], tree_velocity(data, physics.body_masses())
+
+  centres, velocities = compile_hot(jax.vmap(measure), holds_physics=True)(
+    qpos[:10], qvel[:10]
+  )
+  data = mujoco.MjData(cheetah)
+  for i in range(10):
+    data.qpos[:], data.qvel[:] = qpos[i], qvel[i]
+    mujoco.mj_forward(cheetah, data)
+    mujoco.mj_subtreeVel(cheetah, data)
+    np.testing.assert_allclose(centres[i], data.subtree_com[1], atol=1e-6)
+    np.testing.assert_allclose(velocities[i], data.subtree_linvel[1], atol=1e-5)
+
+
+def test_model_fields_equal_a_recompiled_model(cheetah):
+  edited = load_model('half_cheetah.xml')
+  edited.actuator_gear[1, 0] = 0.0
+  edited.pair_friction[:, :2] = 0.05
+  fields = {
+    'actuator_gear': jnp.asarray(edited.actuator_gear, jnp.float32),
+    'pair_friction': jnp.asarray(edited.pair_friction, jnp.float32),
+  }
+  original, recompiled = mjx_physics(cheetah), mjx_physics(edited)
+  start = original.reset(
+    cheetah.qpos0 - np.eye(cheetah.nq)[1] * 0.1, np.ones(cheetah.nv) * 0.3
+  )
+  ctrl = jnp.full((cheetah.nu,), 0.8)
+
+  def advance(model_fields):
+    return original.step(
+      start, ctrl, num_substeps=30, model_fields=model_fields
+    )
+
+  replaced = compile_hot(advance, holds_physics=True)(fields)
+  same = {
+    name: jnp.asarray(getattr(cheetah, name), jnp.float32) for name in fields
+  }
+  unchanged = compile_hot(advance, holds_physics=True)(same)
+  expected = compile_hot(
+    lambda: recompiled.step(start, ctrl, num_substeps=30), holds_physics=True
+  )()
+  np.testing.assert_allclose(replaced.qpos, expected.qpos, atol=1e-5)
+  assert np.abs(replaced.qpos - unchanged.qpos).max() > 1e-2
+
+
+def test_substeps_and_forces():
+  """A free ball under a force: `x_n = a dt^2 n (n + 1) / 2`, by hand."""
+  ball = mujoco.MjModel.from_xml_string(
+    '<mujoco><option gravity="0 0 0" timestep="0.01"/><worldbody>'
+    '<body><freejoint/><geom size="0.1" mass="2"/></body>'
+    '</worldbody></mujoco>'
+  )
+  physics = mjx_physics(ball)
+  forces = jnp.zeros((2, 6)).at[1, 0].set(3.0)
+  state = physics.step(
+    physics.reset(ball.qpos0, jnp.zeros((6,))),
+    jnp.zeros((0,)),
+    num_substeps=4,
+    body_forces=forces,
+  )
+  np.testing.assert_allclose(state.qvel[0], 1.5 * 0.04, rtol=1e-5)
+  np.testing.assert_allclose(state.qpos[0], 1.5e-4 * 10, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'actuator_gears': jnp.zeros((6, 6))}, 'model_fields: .*actuator_gears'),
+    ({'jnt_type': jnp.zeros((9,))}, 'model_fields: .*jnt_type'),
+    ({'actuator_gear': jnp.zeros((6,))}, 'actuator_gear.*shape'),
+  ],
+)
+def test_unknown_model_fields_are_named(cheetah, fields, message):
+  with pytest.raises(InputError, match=message):
+    mjx_physics(cheetah).body_masses(fields)
+
+
+def test_unknown_model_files_are_named():
+  with pytest.raises(InputError, match='half_cheetah.xml, got .ant.xml'):
+    load_model('ant.xml')
+
+
+def test_chains_need_the_options_that_hot_programs_get():
+  """Seven links: 600 times slower with the backend's own options."""
+  if jax.default_backend() != 'cpu':
+    pytest.skip('the options are for the CPU')
+  model = chain(7)
+  physics = mjx_physics(model)
+  start = physics.reset(np.full(model.nq, 0.1), np.zeros(model.nv))
+
+  def swing(state):
+    return physics.step(state, jnp.zeros((0,)), num_substeps=5)
+
+  def seconds(compiled):
+    jax.block_until_ready(compiled(start))
+    times = []
+    for _ in range(3):
+      before = time.perf_counter()
+      jax.block_until_ready(compiled(start))
+      times.append(time.perf_counter() - before)
+    return min(times)
+
+  hot = seconds(compile_hot(swing, holds_physics=True))
+  plain = seconds(jax.jit(swing))
+  assert plain > 10 * hot, f'plain {plain:.2e} s, hot {hot:.2e} s'

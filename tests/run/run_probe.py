@@ -1,0 +1,85 @@
+"""A process that runs a probe; what the tests of crashes and signals start.
+
+Usage: run_probe.py WORKDIR JSON, where JSON may hold `schedule`, `resume`,
+`width`, `pause_s` (a rest after each written row, so that signals hit), and
+`die_at` with `die_on_call`: a named point at which the process kills itself.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+
+from metajax.run import checkpoints, durable_files, metrics
+from metajax.run import manifest as manifests
+from metajax.run.errors import describe_failure
+from metajax.run.loop import run
+from metajax.run.schedule import Schedule
+from tests.run import probes
+
+
+def main():
+  workdir, options = sys.argv[1], json.loads(sys.argv[2])
+  if 'die_at' in options:
+    die_at(options['die_at'], options.get('die_on_call', 1))
+  if 'pause_s' in options:
+    pause_after_rows(options['pause_s'])
+  try:
+    result = run(
+      probes.quadratic(options.get('width', 5)),
+      Schedule(**options['schedule']),
+      workdir=workdir,
+      resume=options.get('resume', False),
+      quiet=True,
+    )
+  except BaseException as error:
+    message, code = describe_failure(error)
+    print(message, file=sys.stderr)
+    sys.exit(code)
+  digest = hashlib.sha256(b''.join(probes.raw(result.state))).hexdigest()
+  print(json.dumps({'digest': digest, 'step': result.step}))
+
+
+def pause_after_rows(seconds):
+  write = metrics.JsonLinesWriter.write
+
+  def write_and_rest(self, step, row):
+    write(self, step, row)
+    time.sleep(seconds)
+
+  metrics.JsonLinesWriter.write = write_and_rest
+
+
+def die_at(point, on_call):
+  """Makes the process kill itself before or after a named call."""
+  module, name, when = {
+    'before_payload': (durable_files, 'sync_tree', 'before'),
+    'after_payload': (durable_files, 'sync_tree', 'after'),
+    'before_manifest': (manifests, 'write', 'before'),
+    'before_rename': (os, 'replace', 'before'),
+    'after_rename': (os, 'replace', 'after'),
+    'in_removal': (checkpoints, '_remove', 'before'),
+  }[point]
+  original, calls = getattr(module, name), []
+
+  def dying(*args, **kwargs):
+    if point.endswith('_rename') and not str(args[-1]).endswith(
+      manifests.FILE_NAME
+    ):
+      return original(*args, **kwargs)
+    calls.append(args)
+    is_last = len(calls) == on_call
+    if is_last and when == 'before':
+      os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if is_last:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+  setattr(module, name, dying)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,280 @@
+"""Runs that are killed, signalled or robbed of their disk, as processes."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+from pathlib import Path
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from metajax.run.checkpoints import restore_latest
+from metajax.run.metrics import read_rows
+from tests.run import probes
+
+ROOT = Path(__file__).parents[2]
+SCHEDULE = {
+  'log_every': 5,
+  'evaluate_every': 25,
+  'checkpoint_every_s': 0,
+  'best_metric': 'query_loss',
+}
+TIMEOUT_S = 120
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  """Every program of these processes is compiled once."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+def start(cache, workdir, preexec_fn=None, **options):
+  environment = os.environ | {
+    'PYTHONPATH': str(ROOT),
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  }
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(Path(__file__).with_name('run_probe.py')),
+      str(workdir),
+      json.dumps(options),
+    ],
+    env=environment,
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    preexec_fn=preexec_fn,
+  )
+
+
+def finish(process):
+  """Returns the exit code, and what was printed on stdout and stderr."""
+  with process:
+    out, err = process.communicate(timeout=TIMEOUT_S)
+  return process.returncode, out, err
+
+
+def outcome(process):
+  code, out, err = finish(process)
+  assert code == 0, err
+  return json.loads(out)['digest']
+
+
+def wait_for(condition, timeout_s=TIMEOUT_S):
+  end = time.monotonic() + timeout_s
+  while not condition():
+    assert time.monotonic() < end, 'waited in vain'
+    time.sleep(0.005)
+
+
+def size(path):
+  return path.stat().st_size if path.exists() else 0
+
+
+def check_rows(workdir):
+  """Every complete line parses and steps strictly increase."""
+  path = workdir / 'metrics.jsonl'
+  if not path.exists():
+    return []
+  lines = path.read_bytes().split(b'\n')
+  rows = [json.loads(line) for line in lines[:-1]]
+  steps = [row['step'] for row in rows]
+  assert steps == sorted(set(steps))
+  return rows
+
+
+class TestKills:
+  def uninterrupted(self, cache, folder, num_steps):
+    schedule = SCHEDULE | {'num_steps': num_steps}
+    digest = outcome(start(cache, folder, schedule=schedule))
+    return digest, probes.without_time(read_rows(folder / 'metrics.jsonl'))
+
+  def test_20_kills_at_random_moments(self, cache, tmp_path):
+    num_steps = 300
+    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', num_steps)
+    options = {'schedule': SCHEDULE | {'num_steps': num_steps}, 'resume': True}
+
+    def chain(seed):
+      draw, workdir = random.Random(seed), tmp_path / str(seed)
+      metrics = workdir / 'metrics.jsonl'
+      for _ in range(10):
+        process = start(cache, workdir, pause_s=0.01, **options)
+        if draw.random() < 0.8:  # otherwise anywhere, start-up included
+          before = size(metrics)
+          wait_for(
+            lambda before=before, process=process: (
+              size(metrics) > before or process.poll() is not None
+            )
+          )
+          time.sleep(draw.uniform(0, 0.15))
+        else:
+          time.sleep(draw.uniform(0, 2.0))
+        process.kill()
+        finish(process)
+        check_rows(workdir)
+      assert outcome(start(cache, workdir, **options)) == digest
+      assert probes.without_time(check_rows(workdir)) == rows
+      leftovers = [p for p in workdir.rglob('*') if 'tmp' in p.name]
+      assert leftovers == []
+      best = sorted(p.name for p in (workdir / 'checkpoints/best').iterdir())
+      whole = tmp_path / 'whole' / 'checkpoints' / 'best'
+      assert best == sorted(p.name for p in whole.iterdir())
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      for future in [pool.submit(chain, seed) for seed in (1, 2)]:
+        future.result()
+
+  def test_30_kills_between_payload_and_manifest(self, cache, tmp_path):
+    """Six named points, five times each, on another save every time."""
+    num_steps = 100
+    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', num_steps)
+    schedule = SCHEDULE | {'num_steps': num_steps}
+    like = jax.eval_shape(
+      lambda: probes.quadratic().init(probes.TARGET, jax.random.key(0))
+    )
+
+    def chain(point):
+      workdir, resumed_from = tmp_path / point, 0
+      for on_call in (1, 2, 3, 1, 2):
+        code, _, err = finish(
+          start(
+            cache,
+            workdir,
+            schedule=schedule,
+            resume=True,
+            die_at=point,
+            die_on_call=on_call,
+          )
+        )
+        assert code == -signal.SIGKILL, err
+        if any((workdir / 'checkpoints/last').rglob('MANIFEST.json')):
+          step = restore_latest(workdir, like).step
+          assert step >= resumed_from
+          resumed_from = step
+      assert (
+        outcome(start(cache, workdir, schedule=schedule, resume=True)) == digest
+      )
+      assert probes.without_time(check_rows(workdir)) == rows
+
+    points = ['before_payload', 'after_payload', 'before_manifest']
+    points += ['before_rename', 'after_rename', 'in_removal']
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      for future in [pool.submit(chain, point) for point in points]:
+        future.result()
+
+
+class TestSignals:
+  @pytest.mark.parametrize('seed', range(4))
+  def test_a_signal_saves_and_stops(self, cache, tmp_path, seed):
+    draw = random.Random(seed)
+    number = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGTERM][
+      seed
+    ]
+    # Saved by the clock it would not be: the signal alone makes it durable.
+    schedule = {'num_steps': 100_000, 'log_every': 5}
+    process = start(cache, tmp_path, schedule=schedule, pause_s=0.01)
+    wait_for((tmp_path / 'config.json').exists)
+    time.sleep(draw.uniform(0, 1.5))
+    sent_s = time.monotonic()
+    process.send_signal(number)
+    code, _, err = finish(process)
+    assert time.monotonic() - sent_s < 25
+    assert code == 0, err
+    assert len(err.strip().splitlines()) == 1, err
+    assert number.name in err
+    rows = check_rows(tmp_path)
+    algorithm = probes.quadratic()
+    like = jax.eval_shape(algorithm.init, algorithm.data, jax.random.key(0))
+    saved = restore_latest(tmp_path, like).step
+    assert saved == (rows[-1]['step'] if rows else 0)
+
+  def test_a_stopped_run_ends_with_the_same_bits(self, cache, tmp_path):
+    schedule = {'num_steps': 400, 'log_every': 5}
+    whole = outcome(start(cache, tmp_path / 'whole', schedule=schedule))
+    workdir = tmp_path / 'stopped'
+    process = start(cache, workdir, schedule=schedule, pause_s=0.02)
+    wait_for(lambda: size(workdir / 'metrics.jsonl') > 0)
+    process.terminate()
+    code, out, err = finish(process)
+    assert (code, out) == (0, '')
+    assert 'which is saved' in err
+    resumed = outcome(start(cache, workdir, schedule=schedule, resume=True))
+    assert resumed == whole
+
+  def test_a_second_interrupt_ends_it_at_once(self, cache, tmp_path):
+    schedule = {'num_steps': 100_000, 'log_every': 5}
+    process = start(cache, tmp_path, schedule=schedule, pause_s=30)
+    wait_for(lambda: size(tmp_path / 'metrics.jsonl') > 0)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    sent_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    code, _, _ = finish(process)
+    assert time.monotonic() - sent_s < 5
+    assert code == -signal.SIGINT
+    check_rows(tmp_path)
+
+
+class TestStorage:
+  def test_a_quota_on_checkpoints(self, cache, tmp_path):
+    options = {'width': 4000, 'resume': True}
+    first = {'num_steps': 10, 'log_every': 5, 'checkpoint_every_s': 0}
+    outcome(start(cache, tmp_path, schedule=first, **options))
+    process = start(
+      cache,
+      tmp_path,
+      preexec_fn=lambda: limit_files(8 * 1024),
+      schedule=first | {'num_steps': 100},
+      **options,
+    )
+    code, _, err = finish(process)
+    assert code == 5, err
+    assert len(err.strip().splitlines()) == 1, err
+    assert 'cannot save step' in err
+    check_rows(tmp_path)
+    done = outcome(start(cache, tmp_path, schedule=first, **options))
+    assert done  # the last good step was still there
+
+  def test_a_quota_on_metrics(self, cache, tmp_path):
+    first = {'num_steps': 10, 'log_every': 1}
+    outcome(start(cache, tmp_path, schedule=first))
+    limit = size(tmp_path / 'metrics.jsonl') + 150
+    process = start(
+      cache,
+      tmp_path,
+      preexec_fn=lambda: limit_files(limit),
+      schedule=first | {'num_steps': 100_000},
+      resume=True,
+    )
+    code, _, err = finish(process)
+    assert code == 5, err
+    assert err.strip().count('\n') == 0, err
+    assert (tmp_path / 'metrics.jsonl').read_bytes().endswith(b'}\n')
+    check_rows(tmp_path)
+
+  def test_the_directory_is_deleted_meanwhile(self, cache, tmp_path):
+    workdir = tmp_path / 'gone'
+    schedule = {'num_steps': 100_000, 'log_every': 5}
+    process = start(cache, workdir, schedule=schedule, pause_s=0.01)
+    wait_for(lambda: size(workdir / 'metrics.jsonl') > 0)
+    with contextlib.suppress(OSError):
+      shutil.rmtree(workdir)
+    code, _, err = finish(process)
+    assert code == 5, err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def limit_files(num_bytes):
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
