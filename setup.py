@@ -31,7 +31,7 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['metajax', 'metajax.*', 'experiments', 'experiments.*']
   ),
-  package_data={'metajax': ['envs/models/*.xml']},
+  package_data={'metajax': ['envs/models/*.xml', 'run/*.html']},
   python_requires='>=3.11,<3.14',
   install_requires=[
     'jax>=0.10.2',

@@ -66,8 +66,8 @@ def gradient_adapt(
 
   >>> import jax.numpy as jnp
   >>> loss = lambda w, x: jnp.sum((w - x) ** 2)
-  >>> gradient_adapt(loss, 1.0, 0.0, num_steps=2, inner_lr=0.25).params
-  Array(0.25, dtype=float32, weak_type=True)
+  >>> float(gradient_adapt(loss, 1.0, 0.0, num_steps=2, inner_lr=0.25).params)
+  0.25
 
   Args:
     loss: `(params, data) -> scalar`, L of the inner step.

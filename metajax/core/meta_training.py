@@ -196,7 +196,8 @@ def _sum_over_chunks(
     return summed(keys)
   chunks = keys.reshape(-1, chunk_size)
   zero = jax.tree.map(
-    lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(lambda: summed(chunks[0]))
+    lambda s: jnp.zeros(s.shape, s.dtype),
+    jax.eval_shape(lambda: summed(chunks[0])),
   )
 
   def add(total, chunk):

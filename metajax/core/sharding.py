@@ -7,7 +7,7 @@ import functools
 from typing import TypeVar
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metajax.core.algorithm import Algorithm
 from metajax.core.learner import PyTree
@@ -41,10 +41,13 @@ def shard(algorithm: Algorithm, mesh: Mesh) -> Algorithm:
   if len(mesh.axis_names) != 1:
     raise InputError(f'mesh: expected one axis, got the axes {mesh.axis_names}')
 
+  # Where the compiler lays out what follows from the task axis.
+  mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
+
   def over_mesh(function):
     @functools.wraps(function)
     def sharded(*args):
-      with _laid_over(mesh):
+      with laid_over(mesh):
         return function(*args)
 
     return sharded
@@ -54,6 +57,16 @@ def shard(algorithm: Algorithm, mesh: Mesh) -> Algorithm:
     step=over_mesh(algorithm.step),
     evaluate=over_mesh(algorithm.evaluate),
   )
+
+
+@contextlib.contextmanager
+def laid_over(mesh: Mesh | None) -> Iterator[None]:
+  """Lets `lay_tasks` lay tasks across `mesh` inside; None: across nothing."""
+  token = _mesh.set(mesh)
+  try:
+    yield
+  finally:
+    _mesh.reset(token)
 
 
 def lay_tasks(tree: Tree) -> Tree:
@@ -123,12 +136,3 @@ def map_tasks(
 
 def _num_tasks(tree: PyTree) -> int:
   return jax.tree.leaves(tree)[0].shape[0]
-
-
-@contextlib.contextmanager
-def _laid_over(mesh: Mesh) -> Iterator[None]:
-  token = _mesh.set(mesh)
-  try:
-    yield
-  finally:
-    _mesh.reset(token)

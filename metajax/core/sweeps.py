@@ -15,7 +15,7 @@ from metajax.core.algorithm import (
   step_key,
 )
 from metajax.core.learner import PyTree
-from metajax.core.sharding import lay_tasks
+from metajax.core.sharding import laid_over, lay_tasks
 from metajax.core.validation import InputError
 
 Config = TypeVar('Config')
@@ -72,6 +72,12 @@ def sweep(
     *configs,
   )
 
+  def over_columns(function, *columns):
+    """Maps over the columns, which under `shard` are what is laid out."""
+    laid = lay_tasks((stacked, *columns))
+    with laid_over(None):
+      return jax.vmap(function)(*laid)
+
   def init(data, key):
     del key
     # Made here and not outside: nothing touches a device before it must.
@@ -83,9 +89,7 @@ def sweep(
       return make(config).init(data, init_key(run_key))
 
     return SweepState(
-      columns=jax.vmap(one)(*lay_tasks((stacked, run_keys))),
-      run_keys=run_keys,
-      step=jnp.int32(0),
+      columns=over_columns(one, run_keys), run_keys=run_keys, step=jnp.int32(0)
     )
 
   def step(data, state, key):
@@ -94,9 +98,7 @@ def sweep(
     def one(config, column, run_key):
       return make(config).step(data, column, step_key(run_key, state.step))
 
-    columns, metrics = jax.vmap(one)(
-      *lay_tasks((stacked, state.columns, state.run_keys))
-    )
+    columns, metrics = over_columns(one, state.columns, state.run_keys)
     return state.replace(columns=columns, step=state.step + 1), metrics
 
   def evaluate(data, state, key):
@@ -105,6 +107,6 @@ def sweep(
     def one(config, column, run_key):
       return make(config).evaluate(data, column, evaluation_key(run_key))
 
-    return jax.vmap(one)(*lay_tasks((stacked, state.columns, state.run_keys)))
+    return over_columns(one, state.columns, state.run_keys)
 
   return algorithms[0]._replace(init=init, step=step, evaluate=evaluate)

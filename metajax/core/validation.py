@@ -97,7 +97,8 @@ def _check_numbers(name, value, expected, holds):
     raise reject(name, expected, value) from None
   # Text and truth values are none, though NumPy would make numbers of them.
   if not any(
-    jax.numpy.issubdtype(array.dtype, kind) for kind in (np.integer, np.floating)
+    jax.numpy.issubdtype(array.dtype, kind)
+    for kind in (np.integer, np.floating)
   ):
     raise reject(name, expected, value)
   array = array.astype(float)

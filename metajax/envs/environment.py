@@ -1,6 +1,7 @@
 """The environment: a simulated body and what is asked of it, as functions."""
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 from flax import struct
@@ -91,13 +92,13 @@ def reveal_task(env: Env) -> Env:
 
   def reveal(state: EnvState) -> EnvState:
     numbers = [jnp.ravel(leaf) for leaf in jax.tree.leaves(state.task)]
-    return state.replace(
-      observation=jnp.concatenate([state.observation, *numbers])
+    return dataclasses.replace(
+      state, observation=jnp.concatenate([state.observation, *numbers])
     )
 
   def hide(state: EnvState) -> EnvState:
     size = env.spec.observation_size
-    return state.replace(observation=state.observation[:size])
+    return dataclasses.replace(state, observation=state.observation[:size])
 
   return env._replace(
     spec=env.spec._replace(

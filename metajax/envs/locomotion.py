@@ -34,7 +34,7 @@ class LocomotionTask:
 
 
 def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
-  """Builds the planar half-cheetah (Finn 2018, section 4.6.3; Duan et al. 2016).
+  """Builds the half-cheetah (Finn 2018, section 4.6.3; Duan et al. 2016).
 
   With `v` the x-velocity of the body's centre of mass after the step, m/s, and
   `a` the action, clipped to [-1, 1]:
@@ -67,9 +67,7 @@ def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
   physics = mjx_physics(model)
   initial_qpos = jnp.asarray(model.qpos0, jnp.float32)
 
-  def observe(
-    state: PhysicsState, task: LocomotionTask
-  ) -> tuple[Array, Array]:
+  def observe(state: PhysicsState, task: LocomotionTask) -> tuple[Array, Array]:
     data = physics.measure(state, model_fields=task.model_fields)
     observation = jnp.concatenate(
       [state.qpos[1:], state.qvel, data.subtree_com[1]]

@@ -1,5 +1,6 @@
 """Turns joint positions into the motion of shapes, on the host."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def motion_of_positions(
   Raises:
     InputError: if `qpos` does not fit the model, or there is no frame.
   """
-  import mujoco  # here, so that `import metajax` stays quick
-
+  # Here, so that `import metajax` stays quick.
+  mujoco = importlib.import_module('mujoco')
   qpos = np.asarray(qpos, dtype=float)
   if qpos.ndim != 2 or qpos.shape[1] != model.nq or len(qpos) == 0:
     raise reject('qpos', f'an array [frames, {model.nq}]', qpos.shape)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import contextlib
 import functools
+import importlib
 from importlib import resources
 import io
 from typing import Any, NamedTuple
@@ -82,8 +83,8 @@ def load_model(file_name: str) -> Any:
   Raises:
     InputError: if there is no such file.
   """
-  import mujoco  # here, so that `import metajax` stays quick
-
+  # Here, so that `import metajax` stays quick.
+  mujoco = importlib.import_module('mujoco')
   models = resources.files('metajax.envs') / 'models'
   source = models / file_name
   if not source.is_file():

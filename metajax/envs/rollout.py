@@ -1,6 +1,7 @@
 """Rolls a policy out in an environment, and what comes of it."""
 
 from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -108,7 +109,7 @@ def rollout(
       action, memory = policy(state.observation, memory, step_key)
       next_state = _select(
         state.done,
-        state.replace(reward=jnp.zeros_like(state.reward)),
+        dataclasses.replace(state, reward=jnp.zeros_like(state.reward)),
         guarded_step(env, state, action),
       )
       row = (
@@ -206,8 +207,10 @@ def guarded_step(env: Env, state: EnvState, action: Array) -> EnvState:
   return _select(
     _is_finite((next_state.physics, next_state.observation, next_state.reward)),
     next_state,
-    state.replace(
-      reward=jnp.zeros_like(state.reward), done=jnp.ones_like(state.done)
+    dataclasses.replace(
+      state,
+      reward=jnp.zeros_like(state.reward),
+      done=jnp.ones_like(state.done),
     ),
   )
 
@@ -264,7 +267,8 @@ def whole_episodes(trajectory: Trajectory, horizon: int) -> Trajectory:
   num_steps = trajectory.times.shape[-1]
   last_time = trajectory.times[..., -1:]
   is_cut = ~trajectory.terminals[..., -1:] & (last_time < horizon - 1)
-  in_last = jnp.arange(num_steps) >= num_steps - 1 - last_time
+  rows = jnp.broadcast_to(jnp.arange(num_steps), trajectory.times.shape)
+  in_last = rows >= num_steps - 1 - last_time
   return trajectory._replace(valid=trajectory.valid & ~(is_cut & in_last))
 
 

@@ -507,12 +507,15 @@ def _trust_region_algorithm(
       tasks = repeat_task(task, config.num_test_rollouts)
 
       def update(phi, inputs):
-        inner_lr, key = inputs
+        inner_lr, key_data = inputs
+        key = jax.random.wrap_key_data(key_data, impl=key_impl)
         batch, mean_return = collect(env, config, phi, tasks, key)
         return update_once(network, phi, batch, inner_lr), mean_return
 
       inner_lrs = test_inner_lr * jnp.asarray(decays)
       keys = jax.random.split(rollout_key, num_test_steps + 1)
+      # JAX's check of key reuse takes a vmapped scan over keys for a reuse.
+      key_impl, keys = jax.random.key_impl(keys), jax.random.key_data(keys)
       _, returns = jax.lax.scan(update, state.best_params, (inner_lrs, keys))
       return {f'return/step_{i}': mean for i, mean in enumerate(returns)}
 

@@ -22,7 +22,8 @@ class DiagonalGaussian(NamedTuple):
   def sample(self, key: Array) -> Array:
     """Draws `[..., size]`, one sample of each."""
     noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
-    return self.mean + jnp.exp(self.log_std) * noise
+    log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
+    return self.mean + jnp.exp(log_std) * noise
 
   def log_prob(self, value: Array) -> Array:
     """Returns the log density `[...]` of `value` `[..., size]`."""

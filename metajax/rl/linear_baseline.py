@@ -55,7 +55,7 @@ def fit_predict(
   """
   chex.assert_rank([returns, valid], 1)
   psi = features(observations, times) * valid[:, None]
-  length = jnp.sqrt(jnp.sum(jnp.square(psi), axis=0))
+  length = jnp.sqrt(jnp.sum(jnp.square(psi), axis=0, keepdims=True))
   psi = psi / jnp.maximum(length, 1e-8)
   gram = psi.T @ psi
   moment = psi.T @ jnp.where(valid, returns, 0.0)

@@ -148,8 +148,9 @@ def gaussian_fisher_product(
   """
   outputs, push_forward = jax.linearize(distribution, params)
   tangents = push_forward(vector)
+  log_std = jnp.broadcast_to(outputs.log_std, outputs.mean.shape)
   metric = DiagonalGaussian(
-    mean=weights[:, None] * jnp.exp(-2.0 * outputs.log_std) * tangents.mean,
+    mean=weights[:, None] * jnp.exp(-2.0 * log_std) * tangents.mean,
     log_std=2.0 * jnp.sum(weights) * tangents.log_std,
   )
   return jax.linear_transpose(push_forward, params)(metric)[0]

@@ -1,6 +1,6 @@
 """Checkpoints: orbax writes them, a manifest of digests vouches for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import concurrent.futures
 import contextlib
 from pathlib import Path
@@ -9,13 +9,18 @@ from typing import Any, NamedTuple
 
 from absl import logging
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from metajax.core.algorithm import Algorithm, init_key
 from metajax.core.validation import InputError, check_choice
 from metajax.run import durable_files, state_leaves
 from metajax.run import manifest as manifests
+from metajax.run.checkpoint_payloads import (
+  payload,
+  quiet_orbax,
+  read_leaves,
+  reason,
+)
 from metajax.run.errors import StorageError, one_line
 from metajax.run.manifest import DamagedError, Manifest
 
@@ -23,7 +28,6 @@ PyTree = Any
 
 LAST, BEST = 'last', 'best'
 _KEEP = {LAST: 3, BEST: 1}
-_PAYLOAD = 'default'  # orbax's own name of a step's only item
 
 
 class Restored(NamedTuple):
@@ -50,6 +54,8 @@ class Checkpoints:
   def __init__(self, directory: Path, config_hash: str):
     """Opens `directory` for writing; removes what a crash left unfinished."""
     self._config_hash = config_hash
+    self._context = contextlib.ExitStack()
+    self._context.enter_context(quiet_orbax())
     self._directories = {name: directory / name for name in _KEEP}
     self._managers: dict[str, ocp.CheckpointManager] = {}
     with durable_files.storage_errors(f'cannot open {directory}'):
@@ -78,6 +84,7 @@ class Checkpoints:
       self._writer.shutdown()
       for manager in self._managers.values():
         manager.close()
+      self._context.close()
 
   def save(
     self,
@@ -161,19 +168,23 @@ class Checkpoints:
         self._write_one(name, folder, described, leaves)
       except Exception as error:
         raise StorageError(
-          f'cannot save step {step} under {folder}: {one_line(error)}'
+          f'cannot save step {step} under {folder}: {reason(error)}'
         ) from error
 
   def _write_one(self, name, folder: Path, described: Manifest, leaves) -> None:
     if not folder.is_dir():
       raise FileNotFoundError(f'{folder} is gone')
+    needed = sum(leaf.nbytes for leaf in leaves)
+    free = shutil.disk_usage(folder).free
+    if free < needed:  # an upper bound, since orbax compresses
+      raise OSError(f'{needed} bytes needed, {free} free')
     manager, step = self._managers[name], described.step
     target = folder / str(step)
     if target.exists():
       _remove(target)
       manager.reload()
     saved = manager.save(
-      step, args=ocp.args.StandardSave(_payload(leaves)), force=True
+      step, args=ocp.args.StandardSave(payload(leaves)), force=True
     )
     if not saved:
       raise OSError(f'step {step} was not saved')
@@ -285,98 +296,9 @@ def _restore_step(directory: Path, like, config_hash) -> Restored:
       f' got {manifest.config_hash[:12]}'
     )
   state_leaves.check_leaves(name, manifest.specs, state_leaves.leaf_specs(like))
-  leaves = _read_leaves(directory, manifest)
+  leaves = read_leaves(directory, manifest)
   state = state_leaves.place_leaves(leaves, like)
   return Restored(manifest.step, state, manifest.progress)
-
-
-def _payload(leaves) -> dict[str, np.ndarray]:
-  """Names the leaves by position, since orbax parses what paths contain.
-
-  It refuses arrays without elements; their shape in the manifest says it all.
-  """
-  payload = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
-  # An orbax item may not be empty.
-  return payload or {'empty': np.zeros(1, np.uint8)}
-
-
-def _name(index: int) -> str:
-  return f'leaf_{index:06d}'
-
-
-def _read_leaves(directory: Path, manifest: Manifest) -> list[np.ndarray]:
-  """Reads a payload whose files are verified before anything parses them.
-
-  If they are not what was written, the leaves are read one by one: that names
-  the damaged one, or shows that all of them have come through.
-  """
-  indices = range(len(manifest.specs))
-  names = [_name(i) for i in indices if 0 not in manifest.specs[i].shape]
-  try:
-    files = manifests.file_digests(directory)
-  except OSError as error:
-    raise DamagedError(one_line(error)) from error
-  if files == manifest.files:
-    stored = _read_payload(directory, names, 'payload')
-    return [_verified(stored, manifest, index) for index in indices]
-  changed = sorted(dict(files.items() ^ manifest.files.items()))
-  stored = {}
-  for index in indices:
-    if _name(index) in names:
-      where = f'leaf {manifest.specs[index].path} (of {changed[0]})'
-      stored |= _read_payload(directory, [_name(index)], where)
-    _verified(stored, manifest, index)
-  logging.warning(
-    'checkpoint %s: every leaf is intact, but not %s', directory, changed[0]
-  )
-  return [_verified(stored, manifest, index) for index in indices]
-
-
-def _read_payload(
-  directory: Path, names: Sequence[str], where: str
-) -> dict[str, np.ndarray]:
-  """Reads some of a payload's arrays.
-
-  Raises:
-    DamagedError: saying where, if they cannot be read.
-  """
-  if not names:
-    return {}
-  options = ocp.RestoreArgs(restore_type=np.ndarray)
-  try:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      return reader.restore(
-        directory.absolute() / _PAYLOAD,
-        args=ocp.args.PyTreeRestore(
-          item=dict.fromkeys(names, 0),
-          restore_args=dict.fromkeys(names, options),
-          partial_restore=True,
-        ),
-      )
-  except Exception as error:
-    raise DamagedError(f'{where}: {one_line(error)}') from error
-
-
-def _verified(stored, manifest: Manifest, index: int) -> np.ndarray:
-  """Returns a stored leaf after comparing its bytes with the digest."""
-  spec, expected = manifest.specs[index], manifest.digests[index]
-  leaf = stored.get(_name(index))
-  if leaf is None and 0 in spec.shape:
-    leaf = np.zeros(spec.shape, np.dtype(spec.dtype))
-  if leaf is None:
-    raise DamagedError(f'leaf {spec.path}: missing')
-  leaf = np.asarray(leaf)
-  if spec.key_impl:
-    as_saved = leaf.shape[:-1] == spec.shape and leaf.dtype == np.uint32
-  else:
-    as_saved = leaf.shape == spec.shape and str(leaf.dtype) == spec.dtype
-  if not as_saved:
-    raise DamagedError(
-      f'leaf {spec.path}: expected {spec}, got {leaf.dtype}{list(leaf.shape)}'
-    )
-  if state_leaves.digest(leaf) != expected:
-    raise DamagedError(f'leaf {spec.path}: its bytes do not match its digest')
-  return leaf
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:

@@ -61,9 +61,15 @@ def package_versions() -> dict[str, str]:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-  """Returns what an error says, on one line of at most `limit` characters."""
+  """Returns what an error says, on one line of at most `limit` characters.
+
+  A long one loses its middle: it begins with what failed and ends with why.
+  """
   text = ' '.join(str(error).split()) or type(error).__name__
-  return text if len(text) <= limit else text[: limit - 3] + '...'
+  if len(text) <= limit:
+    return text
+  head = limit // 3
+  return f'{text[:head]}...{text[head + 3 - limit :]}'
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,8 @@ Figures are drawn without a display and without global state. Where there is
 room, curves are named at their ends, and a band is always a 95 % interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ def learning_curve(
   _finish(axes, title, 'meta-iterations', ylabel or metric)
   axes.set_xlim(left=0)
   _thousands(axes)
-  _label_ends(axes, ends)
+  _label_ends(figure, axes, ends)
   _save(figure, path)
 
 
@@ -159,7 +160,7 @@ def adaptation_curve(
       steps, mean, color=color, linewidth=2.0, marker='o', markersize=4.5
     )
     ends.append((label, steps[-1], mean[-1], color))
-  unmatched = iter(_colors(len(curves)))
+  unmatched = _colors(len(curves))
   for label, points in (reference or {}).items():
     color = colors.get(label) or next(unmatched)
     axes.plot(
@@ -190,7 +191,7 @@ def adaptation_curve(
     _use_log_scale(axes)
   _finish(axes, title, xlabel, ylabel)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-  _label_ends(axes, ends)
+  _label_ends(figure, axes, ends)
   _save(figure, path)
 
 
@@ -259,10 +260,7 @@ def paths(
     limit_m: half the side of the square that is shown, in metres; None: what
       holds the goals and the adapted paths.
   """
-  if limit_m is None:
-    seen = [np.abs(np.asarray(fit.goal)).max() for fit in fits]
-    seen += [np.abs(np.asarray(fit.after)).max() for fit in fits]
-    limit_m = 1.12 * max(seen)
+  limit = _limit(fits) if limit_m is None else limit_m
   figure, row = _figure(len(fits), width=2.6 * len(fits) + 0.7, height=3.8)
   for axes, fit in zip(row, fits, strict=True):
     for positions, color, label, width in (
@@ -300,7 +298,7 @@ def paths(
       label='goal',
     )
     _finish(axes, '', 'x [m]', 'y [m]' if axes is row[0] else '')
-    axes.set(xlim=(-limit_m, limit_m), ylim=(-limit_m, limit_m))
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_box_aspect(1)
     for axis in (axes.xaxis, axes.yaxis):
       axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
@@ -376,10 +374,16 @@ def _figure(columns: int, *, width: float, height: float):
   return figure, list(grid[0])
 
 
-def _colors(start: int = 0) -> list[str]:
-  """Returns the palette from a place on, more often than anyone has curves."""
-  turned = PALETTE[start % len(PALETTE) :] + PALETTE[: start % len(PALETTE)]
-  return list(turned) * 8
+def _colors(start: int = 0) -> Iterator[str]:
+  """Yields the palette's colours from a place on, over and over."""
+  return itertools.islice(itertools.cycle(PALETTE), start, None)
+
+
+def _limit(fits: Sequence[PathFit]) -> float:
+  """Returns half the side of the square that holds goals and adapted paths."""
+  seen = [np.abs(np.asarray(fit.goal)).max() for fit in fits]
+  seen += [np.abs(np.asarray(fit.after)).max() for fit in fits]
+  return 1.12 * float(max(seen))
 
 
 def _shade(index: int, last: int) -> Any:
@@ -428,12 +432,12 @@ def _band(axes: Axes, steps, mean, half_width, color: str) -> None:
   )
 
 
-def _label_ends(axes: Axes, ends) -> None:
+def _label_ends(figure: Figure, axes: Axes, ends) -> None:
   """Writes each curve's name behind its end, moved apart where they meet."""
   if not ends:
     return
-  axes.figure.draw_without_rendering()
-  to_points = 72 / axes.figure.dpi
+  figure.draw_without_rendering()
+  to_points = 72 / figure.dpi
   placed = -math.inf
   for label, x, y, color in sorted(ends, key=lambda end: end[2]):
     if not math.isfinite(y):

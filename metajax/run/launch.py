@@ -1,6 +1,7 @@
 """One command line for every experiment: flags to config to run to report."""
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from metajax.core.algorithm import Algorithm
+from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 from metajax.core.validation import reject
 from metajax.run.errors import describe_failure
@@ -80,6 +82,7 @@ class _Command(NamedTuple):
   resume: bool
   eval_only: bool
   with_baselines: bool
+  devices: int
 
   @property
   def is_swept(self) -> bool:
@@ -88,8 +91,12 @@ class _Command(NamedTuple):
   def algorithm(self, make: Callable[[Any], Algorithm]) -> Algorithm:
     """Returns one setting's algorithm, or that of all of them at once."""
     if self.is_swept:
-      return sweep(make, list(self.settings.values()), self.seeds)
-    return make(self.config)
+      algorithm = sweep(make, list(self.settings.values()), self.seeds)
+    else:
+      algorithm = make(self.config)
+    if self.devices == 1:
+      return algorithm
+    return shard(algorithm, jax.make_mesh((self.devices,), ('tasks',)))
 
 
 def _execute(experiments, program: str, argv: Sequence[str]) -> None:
@@ -106,6 +113,7 @@ def _execute(experiments, program: str, argv: Sequence[str]) -> None:
   command = _understand(experiments, program, flag_values)
   if flag_values['compilation_cache'].value:
     _share_compiled_programs()
+  _check_devices(command.devices)
   print(
     f'{command.experiment.name} ({command.preset}): {command.workdir}',
     flush=True,
@@ -153,6 +161,9 @@ def _define_flags(experiments: Sequence[Experiment]) -> flags.FlagValues:
   flags.DEFINE_integer('seeds', 1, 'how many seeds, at once', 1, **once)
   flags.DEFINE_multi_string(
     'sweep', [], 'FIELD=a,b,c; repeatable', flag_values=own
+  )
+  flags.DEFINE_integer(
+    'devices', 1, 'over how many devices; on CPU, cores', 1, **once
   )
   flags.DEFINE_boolean('baselines', True, 'run the baselines too', **once)
   flags.DEFINE_boolean(
@@ -217,6 +228,7 @@ def _understand(experiments, program: str, flag_values) -> _Command:
     resume=flag_values['resume'].value,
     eval_only=flag_values['eval_only'].value,
     with_baselines=flag_values['baselines'].value,
+    devices=flag_values['devices'].value,
   )
 
 
@@ -362,13 +374,28 @@ def _print_settings(command: _Command, metrics: Mapping[str, Any]) -> None:
     print_table(rows, title=name)
 
 
+def _check_devices(devices: int) -> None:
+  """Makes so many devices of the CPU, if there is nothing better.
+
+  Raises:
+    InputError: if there are not as many.
+  """
+  if devices == 1:
+    return
+  # Without effect on accelerators, and too late once a device was touched.
+  with contextlib.suppress(RuntimeError):
+    jax.config.update('jax_num_cpu_devices', devices)
+  if jax.device_count() < devices:
+    raise reject('--devices', f'at most {jax.device_count()}', devices)
+
+
 def _share_compiled_programs() -> None:
   """Keeps compiled programs between runs, in a directory of the user's own.
 
   Whoever can write there decides what runs: the directory is private, or it
   is not used. `JAX_COMPILATION_CACHE_DIR` names another one.
   """
-  if jax.config.jax_compilation_cache_dir is not None:
+  if jax.config.values['jax_compilation_cache_dir'] is not None:
     return
   home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
   directory = Path(home) / 'metajax' / 'compilation'

@@ -259,12 +259,13 @@ class _Loop:
     while self._step < self._schedule.num_steps:
       before = self._step
       num_steps = self._schedule.chunk_length(before)
-      must_look = self._stop.received or not self._programs.has_chunk(num_steps)
-      if pending is not None and must_look:
+      if pending is not None and not self._programs.has_chunk(num_steps):
         self._finish(pending)
         pending = None
       self._compile(num_steps)
       if self._stop.received:
+        if pending is not None:
+          self._finish(pending)
         self._stop_cleanly()
       started = self._start_chunk(num_steps)
       if pending is not None:

@@ -1,6 +1,7 @@
 """Writers of logged metrics: one row a logged step, in several forms."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import csv
 import io
 import json
@@ -71,7 +72,13 @@ class _AppendedFile:
       os.fsync(self._descriptor)
 
   def close(self) -> None:
-    os.close(self._descriptor)
+    """Closes the file.
+
+    Raises:
+      StorageError: if the operating system reports a late failure.
+    """
+    with durable_files.storage_errors(f'cannot write {self._path}'):
+      os.close(self._descriptor)
 
 
 class JsonLinesWriter:
@@ -129,8 +136,8 @@ class CsvWriter:
     self._rows.append(flat)
     if new:
       self._names += new
-      self._file.close()
-      self._file = self._anew()
+      replaced, self._file = self._file, self._anew()
+      replaced.close()
     else:
       self._file.append(self._lines([flat]).encode())
 
@@ -302,9 +309,10 @@ class RunWriters:
       writer.flush()
 
   def close(self) -> None:
-    """Ends writing."""
-    for writer in self._writers:
-      writer.close()
+    """Ends writing; one that cannot be closed keeps no other open."""
+    with contextlib.ExitStack() as stack:
+      for writer in self._writers:
+        stack.callback(writer.close)
 
 
 def open_writers(

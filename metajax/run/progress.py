@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 import datetime
 import math
+import statistics
 import sys
 import time
 from typing import Any
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SHOWN_METRICS = 4
+# Which metrics are shown first, by the first word of their names.
+_RANK = {'eval': 0, 'meta': 2}
 
 
 class Progress:
@@ -86,14 +89,29 @@ def time_left(steps: int, steps_per_s: float) -> str:
 
 
 def _shown(row: Mapping[str, Any]) -> list[str]:
-  """Returns the first metrics that are single numbers, and any skipping."""
-  shown = [
-    f'{name} {value:.4g}'
-    for name, value in row.items()
-    if isinstance(value, float) and not name.startswith(('time/', 'meta/skip'))
-  ][:_SHOWN_METRICS]
-  skipped = row.get('meta/skipped')
-  total = sum(skipped) if isinstance(skipped, list) else skipped
-  if total:
-    shown.append(f'skipped {total:g}')
-  return shown
+  """Returns the metrics that tell most, and any skipping.
+
+  Evaluations come first, then what the tasks are about, then how the
+  optimisation goes. Of a sweep, the mean over the columns is shown.
+  """
+  names = [name for name in row if not name.startswith(('time/', 'meta/skip'))]
+  names.sort(key=lambda name: _RANK.get(name.split('/')[0], 1))
+  shown = []
+  for name in names:
+    values = _numbers(row[name])
+    if values:
+      shown.append(f'{name} {statistics.fmean(values):.4g}')
+  skipped = sum(_numbers(row.get('meta/skipped')))
+  if skipped:
+    shown = [f'skipped {skipped:g}', *shown]
+  return shown[:_SHOWN_METRICS]
+
+
+def _numbers(value: Any) -> list[float]:
+  """Returns the finite numbers of a metric, of all columns of a sweep."""
+  values = value if isinstance(value, list) else [value]
+  return [
+    float(number)
+    for number in values
+    if isinstance(number, (int, float)) and math.isfinite(number)
+  ]

@@ -89,7 +89,9 @@ def write_motion_image(
   check_motions(motions)
   check_count('num_poses', num_poses)
   drawn = {
-    caption: np.linspace(0, len(motion.focus) - 1, num_poses).round().astype(int)
+    caption: np.linspace(0, len(motion.focus) - 1, num_poses)
+    .round()
+    .astype(int)
     for caption, motion in motions.items()
   }
   low, high = _bounds(motions, drawn)
@@ -341,7 +343,7 @@ def _convex_hull(points: np.ndarray) -> np.ndarray:
   def half(points):
     chain = []
     for point in points:
-      while len(chain) > 1 and not _turns_left(*chain[-2:], point):
+      while len(chain) > 1 and not _turns_left(chain[-2], chain[-1], point):
         chain.pop()
       chain.append(point)
     return chain[:-1]

@@ -12,7 +12,7 @@ from metajax.core.algorithm import (
   step_key,
 )
 from metajax.core.compilation import compile_hot
-from metajax.core.learner import Metrics, PyTree
+from metajax.core.learner import Metrics
 from metajax.core.validation import check_count
 from metajax.testing.comparison import (
   assert_close,
@@ -69,8 +69,9 @@ def check_algorithm(
   if compare_eager:
     with jax.default_matmul_precision('highest'):
       eager = algorithm.step(algorithm.data, state, step_key(run_key, 0))
-    assert_close('step, compiled and not', run(step, state, 0, 1), eager,
-                 tolerance)
+    assert_close(
+      'step, compiled and not', run(step, state, 0, 1), eager, tolerance
+    )
 
   middle, _ = run(step, state, 0, half)
   kept = jax.tree.map(_copied, middle)
@@ -81,9 +82,7 @@ def check_algorithm(
   assert_finite('state', end[0])
 
   fresh_step, _ = _counting_step(algorithm)
-  again, _ = run(
-    fresh_step, init(algorithm.data, init_key(run_key)), 0, half
-  )
+  again, _ = run(fresh_step, init(algorithm.data, init_key(run_key)), 0, half)
   assert_equal_bits('two runs with equal keys', again, middle)
   resumed = run(fresh_step, kept, half, num_steps)
   assert_equal_bits('a resumed run', resumed, end)

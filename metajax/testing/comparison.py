@@ -1,4 +1,4 @@
-"""How two pytrees of arrays are compared, and what is said where they differ."""
+"""How two pytrees of arrays are compared, and how a difference is told."""
 
 import jax
 import jax.numpy as jnp

@@ -77,9 +77,7 @@ def check_environment(
   _check_fields_matter(
     lambda tasks: batch(tasks, seeds, nowhere), tasks, silent_fields
   )
-  _check_diverges_alone(
-    trajectories, batch(tasks, seeds, nowhere.at[0].set(1))
-  )
+  _check_diverges_alone(trajectories, batch(tasks, seeds, nowhere.at[0].set(1)))
   assert count_traces() == num_traces, (
     f'env.step was traced {count_traces() - num_traces} more times for new'
     ' values of the same shapes'
@@ -129,17 +127,17 @@ def _random_policy(env: Env):
 def _check_layout(
   env: Env, trajectories: Trajectory, axes: tuple[int, int]
 ) -> None:
-  expected = Trajectory(
-    observations=((*axes, env.spec.observation_size), jnp.float32),
-    actions=((*axes, env.spec.action_size), jnp.float32),
-    rewards=(axes, jnp.float32),
-    terminals=(axes, jnp.bool_),
-    valid=(axes, jnp.bool_),
-    times=(axes, jnp.int32),
-  )
+  expected = {
+    'observations': ((*axes, env.spec.observation_size), jnp.float32),
+    'actions': ((*axes, env.spec.action_size), jnp.float32),
+    'rewards': (axes, jnp.float32),
+    'terminals': (axes, jnp.bool_),
+    'valid': (axes, jnp.bool_),
+    'times': (axes, jnp.int32),
+  }
   for name, array in trajectories._asdict().items():
-    shape, dtype = getattr(expected, name)
-    assert array.shape == shape and array.dtype == dtype, (
+    shape, dtype = expected[name]
+    assert (array.shape, array.dtype) == (shape, dtype), (
       f'{name}: expected {dtype.__name__}{list(shape)}, got'
       f' {array.dtype}{list(array.shape)}'
     )
@@ -184,9 +182,10 @@ def _check_diverges_alone(before: Trajectory, after: Trajectory) -> None:
   one = jax.tree.map(lambda x: np.asarray(x[0]), after)
   assert one.terminals[1], 'a diverged environment: its episode did not end'
   assert one.rewards[1] == 0.0, 'a diverged environment: its reward is not 0'
-  assert np.isfinite(one.observations).all() and np.isfinite(
-    one.rewards
-  ).all(), 'a diverged environment: what is not finite came out of it'
+  for name in ('observations', 'rewards'):
+    assert np.isfinite(getattr(one, name)).all(), (
+      f'a diverged environment: its {name} are not finite'
+    )
   assert (one.times[2:3] == 0).all(), (
     'a diverged environment: no fresh episode began after it'
   )

@@ -112,7 +112,7 @@ def test_step_sizes_of_steps_and_of_leaves(num_steps):
 @pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize('num_steps', [3, 8])
 def test_fresh_data_for_every_step(num_steps):
-  centres = GENERATOR.normal(size=(num_steps, SIZE))
+  centres = np.random.default_rng(1).normal(size=(num_steps, SIZE))
   adaptation = gradient_adapt(
     quadratic,
     split(START),

@@ -198,16 +198,19 @@ def test_evaluation_is_one_number_a_task():
   tasks = sinusoids(shots=5, query_shots=5)
   keys = jax.random.split(jax.random.key(1), 3)
   unadapted = [
-    jnp.mean((NETWORK.apply({'params': state.params['model']}, query.inputs)
-              - query.targets) ** 2)
+    jnp.mean(
+      (
+        NETWORK.apply({'params': state.params['model']}, query.inputs)
+        - query.targets
+      )
+      ** 2
+    )
     for query in (
       tasks.sample((), jax.random.split(key, 3)[0]).query for key in keys
     )
   ]
   assert set(metrics) == {'query_loss/step_0', 'query_loss/step_1'}
-  np.testing.assert_allclose(
-    metrics['query_loss/step_0'], unadapted, rtol=1e-5
-  )
+  np.testing.assert_allclose(metrics['query_loss/step_0'], unadapted, rtol=1e-5)
 
 
 def test_maml_keeps_the_contract_of_an_algorithm():

@@ -107,11 +107,13 @@ CATALOGUE = [
   ('input_range', lambda: tasks(input_range=('0', '1'))),
   (
     'tasks',
-    lambda: reveal_task(linear_regressions().tasks._replace(
-      sample=lambda data, key: tasks().sample((), key)._replace(
-        task=jnp.zeros((2, 2))
+    lambda: reveal_task(
+      linear_regressions().tasks._replace(
+        sample=lambda data, key: (
+          tasks().sample((), key)._replace(task=jnp.zeros((2, 2)))
+        )
       )
-    )).sample((), jax.random.key(0)),
+    ).sample((), jax.random.key(0)),
   ),
   ('meta_batch_size', lambda: train(meta_batch_size=0)),
   ('meta_batch_size', lambda: train(meta_batch_size=True)),

@@ -34,7 +34,9 @@ def test_actions_are_rescaled_then_clipped():
   np.testing.assert_allclose(state.observation, [0.05, -0.1], rtol=1e-6)
 
 
-@pytest.mark.parametrize(('distance', 'ends'), [(0.0099, True), (0.0101, False)])
+@pytest.mark.parametrize(
+  ('distance', 'ends'), [(0.0099, True), (0.0101, False)]
+)
 def test_ends_inside_the_goal_circle(distance, ends):
   env = navigation()
   diagonal = distance / np.sqrt(2)

@@ -8,9 +8,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from metajax.core.compilation import compile_hot
+from metajax.core.algorithm import SKIPPED, Algorithm
+from metajax.core.compilation import CPU_PHYSICS_OPTIONS, compile_hot
 from metajax.core.validation import InputError
 from metajax.envs.physics import load_model, mjx_physics, tree_velocity
+from metajax.run.loop import run
+from metajax.run.schedule import Schedule
 
 
 def chain(num_links):
@@ -43,7 +46,8 @@ def c_trajectory(cheetah):
   for i in range(500):
     data.ctrl[:] = generator.uniform(-1, 1, cheetah.nu)
     before = [
-      np.array(x) for x in (data.qpos, data.qvel, data.qacc_warmstart, data.ctrl)
+      np.array(x)
+      for x in (data.qpos, data.qvel, data.qacc_warmstart, data.ctrl)
     ]
     mujoco.mj_step(cheetah, data)
     if i % 5 == 0:
@@ -169,7 +173,7 @@ def test_chains_need_the_options_that_hot_programs_get():
   start = physics.reset(np.full(model.nq, 0.1), np.zeros(model.nv))
 
   def swing(state):
-    return physics.step(state, jnp.zeros((0,)), num_substeps=5)
+    return physics.step(state, jnp.zeros((0,)), num_substeps=40)
 
   def seconds(compiled):
     jax.block_until_ready(compiled(start))
@@ -183,3 +187,29 @@ def test_chains_need_the_options_that_hot_programs_get():
   hot = seconds(compile_hot(swing, holds_physics=True))
   plain = seconds(jax.jit(swing))
   assert plain > 10 * hot, f'plain {plain:.2e} s, hot {hot:.2e} s'
+
+
+@pytest.mark.parametrize('holds_physics', [True, False])
+def test_runs_compile_physics_with_those_options(monkeypatch, holds_physics):
+  if jax.default_backend() != 'cpu':
+    pytest.skip('the options are for the CPU')
+  options = []
+  plain_jit = jax.jit
+
+  def recording_jit(*args, compiler_options=None, **kwargs):
+    options.append(compiler_options)
+    return plain_jit(*args, compiler_options=compiler_options, **kwargs)
+
+  algorithm = Algorithm(
+    data=(),
+    init=lambda data, key: jnp.zeros(()),
+    step=lambda data, state, key: (state + 1, {SKIPPED: jnp.zeros(())}),
+    evaluate=lambda data, state, key: {'state': jnp.full((2,), state)},
+    holds_physics=holds_physics,
+  )
+  monkeypatch.setattr(jax, 'jit', recording_jit)
+  run(algorithm, Schedule(num_steps=2, log_every=1), quiet=True)
+  # At least to begin, to go on, to evaluate.
+  assert len(options) >= 3
+  expected = CPU_PHYSICS_OPTIONS if holds_physics else None
+  assert all(given == expected for given in options)

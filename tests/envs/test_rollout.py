@@ -10,7 +10,14 @@ import pytest
 from metajax.core.validation import InputError
 from metajax.envs.environment import Env, EnvSpec, EnvState
 from metajax.envs.navigation import NavigationTask, navigation
-from metajax.envs.rollout import Trajectory, episode_return, rollout
+from metajax.envs.rollout import (
+  Trajectory,
+  episode_return,
+  is_last_step,
+  record_episode,
+  rollout,
+  whole_episodes,
+)
 
 
 def counter(horizon=6):
@@ -57,7 +64,8 @@ def test_rows_after_the_end_are_masked():
 
 def test_running_out_of_time_is_not_terminal():
   trajectory = rollout(counter(), count_one, jnp.array(9.0), jax.random.key(0))
-  assert trajectory.valid.all() and not trajectory.terminals.any()
+  assert trajectory.valid.all()
+  assert not trajectory.terminals.any()
   assert episode_return(trajectory) == 21.0
 
 
@@ -74,9 +82,7 @@ def test_fresh_episodes_after_terminal_states():
     trajectory.observations[:, 0], [0, 1, 2, 0, 1, 2, 0, 1]
   )
   np.testing.assert_array_equal(trajectory.rewards, [1, 2, 3, 1, 2, 3, 1, 2])
-  np.testing.assert_array_equal(
-    trajectory.terminals, [0, 0, 1, 0, 0, 1, 0, 0]
-  )
+  np.testing.assert_array_equal(trajectory.terminals, [0, 0, 1, 0, 0, 1, 0, 0])
   np.testing.assert_array_equal(trajectory.times, [0, 1, 2, 0, 1, 2, 0, 1])
   assert trajectory.valid.all()
 
@@ -162,3 +168,47 @@ def test_steps_past_the_horizon_are_refused():
     rollout(
       counter(), count_one, jnp.array(3.0), jax.random.key(0), num_steps=7
     )
+
+
+def rows(**arrays):
+  length = len(arrays['times'])
+  return Trajectory(
+    observations=jnp.zeros((length, 1)),
+    actions=jnp.zeros((length, 1)),
+    rewards=jnp.arange(1.0, length + 1),
+    terminals=jnp.array(arrays['terminals'], bool),
+    valid=jnp.array(arrays.get('valid', [1] * length), bool),
+    times=jnp.array(arrays['times'], jnp.int32),
+  )
+
+
+def test_the_return_is_that_of_the_first_episode():
+  trajectory = rows(times=[0, 1, 2, 0, 1], terminals=[0, 0, 1, 0, 0])
+  assert episode_return(trajectory) == 1 + 2 + 3
+  out_of_time = rows(times=[0, 1, 0, 1, 0], terminals=[0] * 5)
+  assert episode_return(out_of_time) == 1 + 2
+  masked = rows(times=[0, 1, 2, 3], terminals=[0, 1, 0, 0], valid=[1, 1, 0, 0])
+  assert episode_return(masked) == 1 + 2
+
+
+def test_last_steps_and_whole_episodes():
+  trajectory = rows(times=[0, 1, 2, 0, 1], terminals=[0, 0, 1, 0, 0])
+  np.testing.assert_array_equal(is_last_step(trajectory), [0, 0, 1, 0, 1])
+  np.testing.assert_array_equal(
+    whole_episodes(trajectory, horizon=9).valid, [1, 1, 1, 0, 0]
+  )
+  # Cut by its own horizon, the last episode is whole.
+  np.testing.assert_array_equal(
+    whole_episodes(trajectory, horizon=2).valid, [1] * 5
+  )
+
+
+def test_recorded_episodes_keep_every_state():
+  states = jax.vmap(
+    lambda task, seed: record_episode(
+      counter(), count_one, task, jax.random.key(seed)
+    )
+  )(jnp.array([3.0, 9.0]), jnp.arange(2))
+  np.testing.assert_array_equal(
+    states.physics, [[0, 1, 2, 3, 3, 3, 3], [0, 1, 2, 3, 4, 5, 6]]
+  )

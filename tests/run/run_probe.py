@@ -1,13 +1,20 @@
 """A process that runs a probe; what the tests of crashes and signals start.
 
 Usage: run_probe.py WORKDIR JSON, where JSON may hold `schedule`, `resume`,
-`width`, `pause_s` (a rest after each written row, so that signals hit), and
-`die_at` with `die_on_call`: a named point at which the process kills itself.
+`width`, `limit_bytes` (of any file that it writes), `pause_s` (a rest after
+each written row, so that signals hit), and `die_at` with `die_on_call`: a
+named point at which the process kills itself.
+
+Usage: run_probe.py serve. For each line `["OUTPUT", "WORKDIR", {...}]` on
+stdin it forks a process that does the above and prints into OUTPUT; it answers
+with the process's id at once and with its exit code when it has ended. That
+saves each process the time to import JAX.
 """
 
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,8 +27,32 @@ from metajax.run.schedule import Schedule
 from tests.run import probes
 
 
-def main():
-  workdir, options = sys.argv[1], json.loads(sys.argv[2])
+def serve():
+  for line in sys.stdin:
+    output, workdir, options = json.loads(line)
+    child = os.fork()
+    if child == 0:
+      code = 1
+      try:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        main(workdir, options)
+        code = 0
+      except SystemExit as error:
+        code = error.code
+      finally:
+        sys.stdout.flush()
+        os._exit(code)
+    print(child, flush=True)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def main(workdir, options):
+  if 'limit_bytes' in options:
+    limit = options['limit_bytes']
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
   if 'die_at' in options:
     die_at(options['die_at'], options.get('die_on_call', 1))
   if 'pause_s' in options:
@@ -82,4 +113,7 @@ def die_at(point, on_call):
 
 
 if __name__ == '__main__':
-  main()
+  if sys.argv[1] == 'serve':
+    serve()
+  else:
+    main(sys.argv[1], json.loads(sys.argv[2]))

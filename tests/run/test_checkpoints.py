@@ -232,6 +232,15 @@ class TestWriting:
       with pytest.raises(StorageError, match='is gone'):
         saved.wait()
 
+  def test_a_full_disk_is_known_beforehand(self, tmp_path, monkeypatch):
+    save_steps(tmp_path, 1)
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: full)
+    with pytest.raises(StorageError, match='bytes needed, 1000 free') as caught:
+      save_steps(tmp_path, 2)
+    assert caught.value.exit_code == 5
+    assert restore_latest(tmp_path, like(), HASH).step == 1
+
   def test_a_failure_surfaces_and_the_step_before_stays(
     self, tmp_path, monkeypatch
   ):
