@@ -181,7 +181,7 @@ def draw_motions(report: Report, env: Env) -> None:
   def positions(params, task, key):
     def policy(observation, memory, key):
       del key
-      return network.apply({'params': params}, observation).mean, memory
+      return network.distribution(params, observation).mean, memory
 
     return record_episode(env, policy, task, key).physics.qpos
 

@@ -109,14 +109,14 @@ def gradient_adapt(
     value, gradient = jax.value_and_grad(loss)(phi, step_data)
     chex.assert_rank(value, 0)
     if adapts is not None:
-      gradient = _where_adapts(adapts, gradient, gradient)
+      gradient = _where_adapts(adapts, gradient)
     if clip is not None:
-      gradient = jax.tree.map(lambda g: jnp.clip(g, -clip, clip), gradient)
+      gradient = optax.tree.clip(gradient, min_value=-clip, max_value=clip)
     if first_order:
       gradient = jax.lax.stop_gradient(gradient)
     updates, optimizer_state = take_step(gradient, optimizer_state, phi, index)
     if adapts is not None:
-      updates = _where_adapts(adapts, updates, updates)
+      updates = _where_adapts(adapts, updates)
     phi = optax.apply_updates(phi, updates)
     return (phi, optimizer_state), (value, phi if keep_trajectory else ())
 
@@ -201,13 +201,10 @@ def _loop(body, carry, num_steps, rematerialise):
   return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def _where_adapts(adapts, tree, like):
+def _where_adapts(adapts, tree):
   """Keeps the leaves of `tree` that adapt; the others become zeros."""
   return jax.tree.map(
-    lambda adapt, leaf, other: leaf if adapt else jnp.zeros_like(other),
-    adapts,
-    tree,
-    like,
+    lambda adapt, leaf: leaf if adapt else jnp.zeros_like(leaf), adapts, tree
   )
 
 

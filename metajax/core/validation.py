@@ -10,6 +10,7 @@ import numbers
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 
 
@@ -25,7 +26,7 @@ def reject(name: str, expected: str, got: Any) -> InputError:
 
 def is_traced(value: Any) -> bool:
   """Says whether `value` is an abstract value inside a JAX transformation."""
-  return isinstance(value, jax.core.Tracer)
+  return isinstance(value, Tracer)
 
 
 def check_count(name: str, value: Any, *, minimum: int = 1) -> None:

@@ -268,7 +268,7 @@ def collect_and_adapt(
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *supports)
   else:
     stacked = jax.tree.map(lambda x: x[None][:0], query)
-  old = network.apply({'params': phi}, query.observations)
+  old = network.distribution(phi, query.observations)
   return Experience(stacked, query, old, jnp.stack(returns))
 
 
@@ -304,7 +304,7 @@ def outer_step(
       num_steps=num_inner_steps,
       first_order=config.first_order,
     )
-    return network.apply({'params': phi}, query.observations)
+    return network.distribution(phi, query.observations)
 
   def surrogate(theta, support, query, old):
     new = adapted(theta, support, query)

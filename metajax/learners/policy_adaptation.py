@@ -54,7 +54,7 @@ def sample_rollouts(
   """
 
   def policy(observation, memory, key):
-    distribution = network.apply({'params': params}, observation)
+    distribution = network.distribution(params, observation)
     return distribution.sample(key), memory
 
   def one(task, key):
@@ -123,7 +123,7 @@ def adapt_by_policy_gradient(
   """
 
   def loss(phi, batch):
-    distribution = network.apply({'params': phi}, batch.observations)
+    distribution = network.distribution(phi, batch.observations)
     log_probs = distribution.log_prob(batch.actions)
     return reinforce_loss(log_probs, batch.advantages, batch.valid)
 

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jax import Array
 import jax.numpy as jnp
 
+from metajax.core.learner import Params
 from metajax.nets.distributions import DiagonalGaussian
 from metajax.nets.perceptrons import Perceptron
 
@@ -47,3 +48,19 @@ class GaussianPolicy(nn.Module):
     return DiagonalGaussian(
       mean, jnp.maximum(log_std, math.log(self.minimum_std))
     )
+
+  def distribution(
+    self, params: Params, observations: Array
+  ) -> DiagonalGaussian:
+    """Returns pi(. | observations) of given parameters.
+
+    Args:
+      params: the policy's parameters.
+      observations: [..., observation_size] float32.
+
+    Returns:
+      The distribution over actions, `[..., action_size]`.
+    """
+    actions = self.apply({'params': params}, observations)
+    assert isinstance(actions, DiagonalGaussian)
+    return actions

@@ -116,7 +116,7 @@ def _counting_step(algorithm: Algorithm):
 def _copied(leaf):
   """Takes a leaf through the host's memory, as a checkpoint does."""
   if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    bits = np.array(jax.random.key_data(leaf))
+    bits = jnp.asarray(np.array(jax.random.key_data(leaf)))
     return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
   return jnp.asarray(np.array(leaf))
 
@@ -125,7 +125,8 @@ def _check_step_metrics(metrics: Metrics) -> None:
   assert SKIPPED in metrics, f'step: expected the metric {SKIPPED}'
   shape = jnp.shape(metrics[SKIPPED])
   for name, value in metrics.items():
-    assert isinstance(name, str) and jnp.shape(value) == shape, (
+    assert isinstance(name, str), f'step: expected a name, got {name!r}'
+    assert jnp.shape(value) == shape, (
       f'step: metric {name!r}: expected the shape {shape}, got '
       f'{jnp.shape(value)}'
     )
@@ -136,13 +137,14 @@ def _check_step_metrics(metrics: Metrics) -> None:
 def _check_evaluation(metrics: Metrics, columns: tuple[int, ...]) -> None:
   assert metrics, 'evaluate: no metrics'
   num_tasks = {jnp.shape(value)[-1:] for value in metrics.values()}
-  assert len(num_tasks) == 1 and num_tasks != {()}, (
-    f'evaluate: expected one number a task, got the axes {num_tasks}'
-  )
+  expected = f'evaluate: expected one number a task, got the axes {num_tasks}'
+  assert len(num_tasks) == 1, expected
+  assert num_tasks != {()}, expected
   shape = (*columns, *num_tasks.pop())
   assert shape[-1] >= 2, 'evaluate: expected at least two tasks'
   for name, value in metrics.items():
-    assert isinstance(name, str) and jnp.shape(value) == shape, (
+    assert isinstance(name, str), f'evaluate: expected a name, got {name!r}'
+    assert jnp.shape(value) == shape, (
       f'evaluate: {name!r}: expected the shape {shape}, got {jnp.shape(value)}'
     )
   assert_finite('evaluate', metrics)

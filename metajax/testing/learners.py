@@ -110,11 +110,12 @@ def check_learner(
 
 def _check_layout(answer: dict[str, PyTree], params: PyTree) -> None:
   loss = answer['loss']
-  assert loss.shape == () and jnp.issubdtype(loss.dtype, jnp.floating), (
-    f'loss: expected one float, got {loss.dtype}{list(loss.shape)}'
-  )
+  is_float = jnp.issubdtype(loss.dtype, jnp.floating)
+  assert is_float, f'loss: expected a float, got {loss.dtype}'
+  assert loss.shape == (), f'loss: expected one number, got {loss.shape}'
   for name, value in answer['metrics'].items():
-    assert isinstance(name, str) and jnp.shape(value) == (), (
+    assert isinstance(name, str), f'metrics: expected a name, got {name!r}'
+    assert jnp.shape(value) == (), (
       f'metrics[{name!r}]: expected a number, got {value!r}'
     )
   largest = max(

@@ -127,9 +127,11 @@ def linear_regressions(
     )
     return Episode(task=index, support=support, query=query)
 
-  data = Examples(inputs.astype(np.float32), targets.astype(np.float32))
+  data = Examples(
+    jnp.asarray(inputs, jnp.float32), jnp.asarray(targets, jnp.float32)
+  )
   return LinearProbe(
-    tasks=TaskFamily(sample, data=jax.tree.map(jnp.asarray, data)),
+    tasks=TaskFamily(sample, data=data),
     weights=weights,
     support_hessians=hessians[:, 0],
     query_hessians=hessians[:, 1],
@@ -178,7 +180,13 @@ def lever(*, horizon: int = 5, reward_scale: float = 1.0) -> Env:
 
   def step(state: EnvState, action: Array) -> EnvState:
     push = jnp.clip(action[0], -1.0, 1.0)
-    return state.replace(reward=reward_scale * state.task.direction * push)
+    return EnvState(
+      task=state.task,
+      physics=state.physics,
+      observation=state.observation,
+      reward=reward_scale * state.task.direction * push,
+      done=state.done,
+    )
 
   return Env(
     spec=EnvSpec(

@@ -46,7 +46,7 @@ def algorithms():
   reinforced = maml_rl(
     navigation(horizon=8),
     MamlRlConfig(
-      meta_batch_size=8,
+      meta_batch_size=16,
       num_rollouts=4,
       hidden_sizes=(8,),
       # So few steps leave the Fisher matrix singular; without damping its
@@ -112,7 +112,7 @@ def main():
         # What a policy does next depends on all that it did before, so that
         # two runs part from one bit on; single steps from equal states do not.
         one, other = (
-          steps_from(either, states) for either in (sharded, algorithm)
+          steps_from(either, states)[0] for either in (sharded, algorithm)
         )
       else:
         one, other = run(sharded)[0], alone

@@ -175,7 +175,7 @@ def query_losses(network, params, shuffle=False):
     _, metrics = curve.loss(params, adapted, episode.query, loss_key)
     return jnp.stack([metrics[f'query_loss/step_{k}'] for k in range(3)])
 
-  return np.asarray(one(jax.random.split(jax.random.key(99), 1000)))
+  return np.asarray(one(jax.random.split(jax.random.key(99), 4000)))
 
 
 def test_maml_learns_to_adapt_to_sinusoids(trained):

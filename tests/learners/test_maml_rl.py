@@ -343,4 +343,4 @@ def test_maml_rl_learns_which_way_to_push():
   _, tested = learn(lever(horizon=5), settings, 60)
   before, after = tested.mean(axis=0) / 5
   assert abs(before) < 0.35
-  assert after > 0.8
+  assert after > 0.9

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.maml import sinusoid_maml
 from metajax.core.algorithm import Algorithm
+from metajax.envs.navigation import navigation
+from metajax.learners.maml import MamlConfig
+from metajax.learners.maml_rl import MamlRlConfig, maml_rl
 
 TARGET = np.arange(1.0, 6.0, dtype=np.float32)
 _OPTIMIZER = optax.adam(0.02)
@@ -54,6 +58,25 @@ def quadratic(width: int = 5) -> Algorithm:
 
   target = np.resize(TARGET, width)
   return Algorithm(target, init, step, evaluate)
+
+
+def small_sinusoid() -> Algorithm:
+  """Returns MAML on sinusoids, small."""
+  return sinusoid_maml(
+    MamlConfig(meta_batch_size=4, hidden_sizes=(8,), num_test_tasks=4)
+  )
+
+
+def small_navigation() -> Algorithm:
+  """Returns MAML-RL on navigation, small."""
+  config = MamlRlConfig(
+    meta_batch_size=2,
+    num_rollouts=2,
+    hidden_sizes=(8,),
+    num_test_tasks=2,
+    num_test_rollouts=2,
+  )
+  return maml_rl(navigation(horizon=10), config)
 
 
 def faulty(bad_from: int, bad_until: int = 2**30) -> Algorithm:

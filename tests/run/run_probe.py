@@ -1,9 +1,9 @@
 """A process that runs a probe; what the tests of crashes and signals start.
 
 Usage: run_probe.py WORKDIR JSON, where JSON may hold `schedule`, `resume`,
-`width`, `limit_bytes` (of any file that it writes), `pause_s` (a rest after
-each written row, so that signals hit), and `die_at` with `die_on_call`: a
-named point at which the process kills itself.
+`algorithm` (the name of a probe), `width`, `limit_bytes` (of any file that it
+writes), `pause_s` (a rest after each written row, so that signals hit), and
+`die_at` with `die_on_call`: a named point at which the process kills itself.
 
 Usage: run_probe.py serve. For each line `["OUTPUT", "WORKDIR", {...}]` on
 stdin it forks a process that does the above and prints into OUTPUT; it answers
@@ -59,7 +59,7 @@ def main(workdir, options):
     pause_after_rows(options['pause_s'])
   try:
     result = run(
-      probes.quadratic(options.get('width', 5)),
+      make_algorithm(options),
       Schedule(**options['schedule']),
       workdir=workdir,
       resume=options.get('resume', False),
@@ -71,6 +71,12 @@ def main(workdir, options):
     sys.exit(code)
   digest = hashlib.sha256(b''.join(probes.raw(result.state))).hexdigest()
   print(json.dumps({'digest': digest, 'step': result.step}))
+
+
+def make_algorithm(options):
+  if 'algorithm' in options:
+    return getattr(probes, options['algorithm'])()
+  return probes.quadratic(options.get('width', 5))
 
 
 def pause_after_rows(seconds):

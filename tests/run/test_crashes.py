@@ -141,15 +141,28 @@ def check_rows(workdir):
 
 
 class TestKills:
-  def uninterrupted(self, cache, folder, num_steps):
-    schedule = SCHEDULE | {'num_steps': num_steps}
-    digest = outcome(start(cache, folder, schedule=schedule))
+  def uninterrupted(self, cache, folder, **options):
+    digest = outcome(start(cache, folder, **options))
     return digest, probes.without_time(read_rows(folder / 'metrics.jsonl'))
 
-  def test_20_kills_at_random_moments(self, cache, tmp_path):
-    num_steps = 400  # more than ten lives of it get done
-    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', num_steps)
-    options = {'schedule': SCHEDULE | {'num_steps': num_steps}, 'resume': True}
+  @pytest.mark.parametrize(
+    ('algorithm', 'best_metric'),
+    [
+      ('quadratic', 'query_loss'),
+      ('small_sinusoid', 'query_loss/step_1'),
+      ('small_navigation', 'return/step_1'),
+    ],
+  )
+  def test_20_kills_at_random_moments(
+    self, cache, tmp_path, algorithm, best_metric
+  ):
+    schedule = SCHEDULE | {
+      'num_steps': 400,  # more than ten lives of it get done
+      'best_metric': best_metric,
+    }
+    options = {'algorithm': algorithm, 'schedule': schedule}
+    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', **options)
+    options['resume'] = True
 
     def chain(seed):
       draw, workdir = random.Random(seed), tmp_path / str(seed) / 'run'
@@ -182,9 +195,9 @@ class TestKills:
 
   def test_30_kills_between_payload_and_manifest(self, cache, tmp_path):
     """Six named points, five times each, on another save every time."""
-    num_steps = 100
-    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', num_steps)
-    options = {'schedule': SCHEDULE | {'num_steps': num_steps}, 'resume': True}
+    options = {'schedule': SCHEDULE | {'num_steps': 100}}
+    digest, rows = self.uninterrupted(cache, tmp_path / 'whole', **options)
+    options['resume'] = True
     like = jax.eval_shape(
       lambda: probes.quadratic().init(probes.TARGET, jax.random.key(0))
     )
