@@ -135,12 +135,9 @@ def navigation_maml(config, horizon: int = 100) -> Algorithm:
     features = features * flat_valid[:, None]
     length = jnp.sqrt(jnp.sum(features**2, axis=0))
     features = features / jnp.maximum(length, 1e-8)
-    gram = features.T @ features + 1e-5 * jnp.eye(8)
-    moment = features.T @ jnp.where(flat_valid, returns.reshape(-1), 0.0)
-    weights = jax.scipy.linalg.cho_solve(
-      jax.scipy.linalg.cho_factor(gram), moment
-    )
-    values = (features @ weights).reshape(rewards.shape)
+    basis, _ = jnp.linalg.qr(features)
+    values = basis @ (basis.T @ jnp.where(flat_valid, returns.reshape(-1), 0.0))
+    values = (values * flat_valid).reshape(rewards.shape)
     following = jnp.concatenate(
       [values[:, 1:], jnp.zeros_like(values[:, :1])], axis=1
     )

@@ -8,12 +8,8 @@ episodes and then subtracted from the returns of the same batch.
 """
 
 import chex
-import jax
 from jax import Array
 import jax.numpy as jnp
-
-_RIDGE = 1e-5
-_RETRIES = 5
 
 
 def features(observations: Array, times: Array) -> Array:
@@ -39,42 +35,25 @@ def fit_predict(
 ) -> Array:
   """Fits the baseline to returns and returns its value at every step.
 
-  The columns of Psi differ by orders of magnitude, which float32 normal
-  equations do not survive; so they are brought to unit length first. If the
-  system is still singular, lambda grows tenfold, up to five times; after
-  that the baseline is zero.
+  The value is the projection of the returns on the columns of Psi, V = Q Q^T R
+  with Psi = Q U: the limit of lambda going to zero, of which 1e-5 is far below
+  what the fit can tell. Normal equations would square the condition of Psi,
+  whose columns are nearly collinear along a straight path; in float32 that
+  costs up to a tenth of the advantages.
 
   Args:
-    observations: [N, O] float32.
+    observations: [N, O] float32, N >= 2 O + 4.
     times: [N] int32.
     returns: [N] float32, discounted returns.
     valid: [N] bool; steps that are not valid have no weight.
 
   Returns:
-    [N] float32, V.
+    [N] float32, V; 0 where not valid.
   """
   chex.assert_rank([returns, valid], 1)
-  psi = features(observations, times) * valid[:, None]
+  weight = valid[:, None].astype(jnp.float32)
+  psi = features(observations, times) * weight
   length = jnp.sqrt(jnp.sum(jnp.square(psi), axis=0, keepdims=True))
-  psi = psi / jnp.maximum(length, 1e-8)
-  gram = psi.T @ psi
-  moment = psi.T @ jnp.where(valid, returns, 0.0)
-  identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
-
-  def solve(ridge):
-    factor = jax.scipy.linalg.cho_factor(gram + ridge * identity)
-    return jax.scipy.linalg.cho_solve(factor, moment)
-
-  def is_singular(carry):
-    weights, retry = carry
-    return ~jnp.all(jnp.isfinite(weights)) & (retry <= _RETRIES)
-
-  def retry_solve(carry):
-    _, retry = carry
-    return solve(_RIDGE * 10.0 ** retry.astype(jnp.float32)), retry + 1
-
-  weights, _ = jax.lax.while_loop(
-    is_singular, retry_solve, (solve(jnp.float32(_RIDGE)), jnp.int32(1))
-  )
-  weights = jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
-  return psi @ weights
+  basis, _ = jnp.linalg.qr(psi / jnp.maximum(length, 1e-8))
+  # Columns that are zero, or depend on others, leave directions that are free.
+  return valid * (basis @ (basis.T @ jnp.where(valid, returns, 0.0)))
