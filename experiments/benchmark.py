@@ -129,7 +129,8 @@ def host_loop() -> None:
 
   def chunks_alone():
     for _ in range(chunks):
-      bare_chunk.call()
+      last = bare_chunk.call()
+    return last
 
   overheads = []
   for _ in range(_ROUNDS.value):

@@ -87,28 +87,76 @@ def meta_train(
     adapted = learner.adapt(params, episode.support, adapt_key)
     return learner.loss(params, adapted, episode.query, loss_key)
 
-  def task_gradient(params, data, key):
-    (loss, metrics), gradient = jax.value_and_grad(one_task, has_aux=True)(
-      params, data, key, learner=learner, family=tasks
-    )
-    return gradient, {'meta/loss': loss, **metrics}
+  def losses_of(params, data, keys):
+    def one(key):
+      loss, metrics = one_task(params, data, key, learner=learner, family=tasks)
+      return loss, {'meta/loss': loss, **metrics}
 
-  def chunk_gradient(params, data, keys):
-    gradients, metrics = jax.vmap(task_gradient, in_axes=(None, None, 0))(
-      params, data, lay_tasks(keys)
+    return jax.vmap(one)(lay_tasks(keys))
+
+  def gradient_of_all(params, data, keys):
+    """Sums over the tasks of a chunk, whatever comes of them."""
+
+    def total(params):
+      losses, metrics = losses_of(params, data, keys)
+      return jnp.sum(losses), jax.tree.map(
+        lambda m: jnp.sum(m, axis=0), metrics
+      )
+
+    gradient, metrics = jax.grad(total, has_aux=True)(params)
+    return _GradientSum(gradient, metrics, jnp.float32(keys.shape[0]))
+
+  def gradient_of_finite(params, data, keys):
+    """Sums over those tasks of a chunk whose loss and gradient are finite."""
+
+    def of_task(key):
+      def total(params):
+        losses, metrics = losses_of(params, data, key[None])
+        return losses[0], jax.tree.map(lambda m: m[0], metrics)
+
+      return jax.grad(total, has_aux=True)(params)
+
+    gradients, metrics = jax.vmap(of_task)(keys)
+    keep = jax.vmap(_all_finite)((gradients, metrics['meta/loss']))
+
+    def add(x):
+      mask = keep.reshape((-1,) + (1,) * (x.ndim - 1))
+      return jnp.sum(jnp.where(mask, x, 0), axis=0)
+
+    gradient, metrics = jax.tree.map(add, (gradients, metrics))
+    return _GradientSum(gradient, metrics, jnp.sum(keep, dtype=jnp.float32))
+
+  def mean_gradient(params, data, keys, summed):
+    total = _sum_over_chunks(
+      lambda chunk: summed(params, data, chunk), keys, chunk_size
     )
-    return _finite_sum(gradients, metrics)
+    count = jnp.maximum(total.num_tasks, 1.0)
+    gradient = jax.tree.map(lambda g: g / count, total.gradient)
+    metrics = jax.tree.map(lambda m: m / count, total.metrics)
+    square = optax.tree.norm(gradient, squared=True)
+    metrics['meta/gradient_norm'] = jnp.sqrt(square)
+    metrics['meta/tasks_left_out'] = meta_batch_size - total.num_tasks
+    # The square is finite only if all of the gradient is, and the squares that
+    # an optimiser takes.
+    is_fine = jnp.isfinite(metrics['meta/loss']) & jnp.isfinite(square)
+    return is_fine & (total.num_tasks > 0), gradient, metrics
 
   def step(data, state, key):
     keys = jax.random.split(key, meta_batch_size)
-    total = _sum_over_chunks(
-      lambda chunk: chunk_gradient(state.params, data[0], chunk),
-      keys,
-      chunk_size,
+
+    def look_at_each_task(found):
+      del found
+      again = jax.random.clone(keys)  # the very tasks of before
+      return jnp.array(True), mean_gradient(
+        state.params, data[0], again, gradient_of_finite
+      )
+
+    # Nearly always all tasks are finite. The look at each single one is a loop
+    # of one turn or none: unlike a branch it costs nothing under a sweep, too.
+    first = mean_gradient(state.params, data[0], keys, gradient_of_all)
+    _, (is_fine, gradient, metrics) = jax.lax.while_loop(
+      lambda found: ~found[0], look_at_each_task, (first[0], first)
     )
-    count = jnp.maximum(total.num_finite, 1.0)
-    gradient = jax.tree.map(lambda g: g / count, total.gradient)
-    metrics = jax.tree.map(lambda m: m / count, total.metrics)
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer_state, state.params
     )
@@ -116,12 +164,8 @@ def meta_train(
       params=optax.apply_updates(state.params, updates),
       optimizer_state=optimizer_state,
     )
-    # Sums and squares of finite gradients may still leave the range of floats.
-    skip = (total.num_finite == 0.0) | ~_all_finite(updated)
-    state = jax.lax.cond(skip, lambda: state, lambda: updated)
-    metrics['meta/gradient_norm'] = optax.tree.norm(gradient)
-    metrics['meta/tasks_left_out'] = meta_batch_size - total.num_finite
-    metrics[SKIPPED] = skip.astype(jnp.float32)
+    state = jax.tree.map(lambda n, o: jnp.where(is_fine, n, o), updated, state)
+    metrics[SKIPPED] = 1.0 - is_fine.astype(jnp.float32)
     return state, metrics
 
   def evaluate(data, state, key):
@@ -140,42 +184,11 @@ def meta_train(
 
 @struct.dataclass
 class _GradientSum:
-  """Sums over the tasks whose loss and gradient are finite."""
+  """Sums over tasks."""
 
   gradient: Params  # pytree like the parameters
   metrics: Metrics  # scalars
-  num_finite: Array  # [] float32
-
-
-def _finite_sum(gradients: Params, metrics: Metrics) -> _GradientSum:
-  """Sums over the leading task axis, leaving out tasks that are not finite.
-
-  Nearly always every task is finite, and then the plain sums are; the
-  look at each single task is taken only when they are not.
-  """
-  num_tasks = metrics['meta/loss'].shape[0]
-
-  def total(keep=None):
-    def add(x):
-      if keep is None:
-        return jnp.sum(x, axis=0)
-      mask = keep.reshape((-1,) + (1,) * (x.ndim - 1))
-      return jnp.sum(jnp.where(mask, x, 0), axis=0)
-
-    return jax.tree.map(add, (gradients, metrics))
-
-  def leave_out():
-    def finite(gradient, loss):
-      return _all_finite(gradient) & jnp.isfinite(loss)
-
-    keep = jax.vmap(finite)(gradients, metrics['meta/loss'])
-    gradient, values = total(keep)
-    return _GradientSum(gradient, values, jnp.sum(keep, dtype=jnp.float32))
-
-  gradient, values = total()
-  clean = _GradientSum(gradient, values, jnp.float32(num_tasks))
-  fine = _all_finite(gradient) & jnp.isfinite(values['meta/loss'])
-  return jax.lax.cond(fine, lambda: clean, leave_out)
+  num_tasks: Array  # [] float32
 
 
 def _all_finite(tree: PyTree) -> Array:
