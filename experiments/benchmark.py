@@ -1,9 +1,9 @@
 """Measures metajax against the same mathematics written by hand.
 
 Every comparison is a ratio of medians in one process, the two sides asked in
-turn, so that it holds on a machine whose speed drifts:
+turn, so that it holds on a machine whose speed drifts.
 
-  python -m experiments.benchmark [--part=sinusoid,navigation,host,cheetah]
+  python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from experiments import bare
 from experiments.maml import sinusoid_maml
 from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot
+from metajax.core.sweeps import sweep
 from metajax.envs.locomotion import half_cheetah
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import MamlConfig
@@ -34,11 +35,12 @@ from metajax.learners.maml_rl import (
 from metajax.learners.policy_adaptation import repeat_task, update_once
 from metajax.run import Schedule, run
 
-_PARTS = ('sinusoid', 'navigation', 'host', 'cheetah')
+_PARTS = ('sinusoid', 'sweep', 'navigation', 'host', 'cheetah')
 _PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
 
 _SINUSOID_STEPS = 2000
+_SWEPT_STEPS = 5000
 
 
 class Timing(NamedTuple):
@@ -57,6 +59,7 @@ def main(argv):
   print(f'matrix product, 2048 x 2048, float32: {rate / 1e9:.0f} GFLOP/s')
   parts = {
     'sinusoid': lambda: sinusoid(rate),
+    'sweep': sweep_of_sinusoids,
     'navigation': lambda: navigation_step(rate),
     'host': host_loop,
     'cheetah': cheetah,
@@ -96,6 +99,25 @@ def sinusoid(rate: float) -> None:
     f'  {flops / 1e6:.1f} MFLOP a step, '
     f'{flops / per_step / rate:.0%} of the matrix product'
   )
+
+
+def sweep_of_sinusoids() -> None:
+  """Compares 16 settings times 4 seeds at once with one after another."""
+  steps = 200
+  configs = [MamlConfig(inner_lr=0.002 * (i + 1)) for i in range(16)]
+  at_once = _Chunk(sweep(sinusoid_maml, configs, range(4)), steps)
+  alone = _Chunk(sinusoid_maml(configs[0]), steps)
+  timings = time_in_turn(
+    {'64 at once': at_once.call, 'one alone': alone.call}, rounds=_ROUNDS.value
+  )
+  ratio = timings['64 at once'].median / (64 * timings['one alone'].median)
+  with_compiling = (
+    timings['64 at once'].median * _SWEPT_STEPS / steps + at_once.compile_s
+  ) / (
+    64 * (timings['one alone'].median * _SWEPT_STEPS / steps + alone.compile_s)
+  )
+  print(f'  64 runs at once over one after another: {ratio:.2f}')
+  print(f'  the same, {_SWEPT_STEPS} steps and compiling: {with_compiling:.2f}')
 
 
 def navigation_step(rate: float) -> None:
