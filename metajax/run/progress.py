@@ -10,8 +10,9 @@ from typing import Any
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SHOWN_METRICS = 4
-# Which metrics are shown first, by the first word of their names.
-_RANK = {'eval': 0, 'meta': 2}
+# Which metrics are shown first, by their names or the first word of them.
+_RANK = {'eval': 0, 'meta/loss': 1, 'meta': 3}
+_RANK_OF_OTHERS = 2
 
 
 class Progress:
@@ -95,7 +96,11 @@ def _shown(row: Mapping[str, Any]) -> list[str]:
   optimisation goes. Of a sweep, the mean over the columns is shown.
   """
   names = [name for name in row if not name.startswith(('time/', 'meta/skip'))]
-  names.sort(key=lambda name: _RANK.get(name.split('/')[0], 1))
+  names.sort(
+    key=lambda name: _RANK.get(
+      name, _RANK.get(name.split('/')[0], _RANK_OF_OTHERS)
+    )
+  )
   shown = []
   for name in names:
     values = _numbers(row[name])

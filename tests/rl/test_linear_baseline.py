@@ -119,3 +119,25 @@ def test_nothing_valid_predicts_zero(fill):
 def test_fewer_steps_than_columns():
   observations, times, returns, valid = (x[:3] for x in problem(5))
   check_close(predict(observations, times, returns, valid), returns)
+
+
+def test_along_a_straight_path():
+  """Position and time are nearly collinear there, as where a policy drifts."""
+  generator = np.random.default_rng(0)
+  moves = np.clip(
+    np.array([0.1, 0.05]) + 0.05 * generator.normal(size=(20, 100, 2)),
+    -0.1,
+    0.1,
+  )
+  paths = np.cumsum(moves, axis=1)
+  distances = np.linalg.norm(paths - np.array([-0.3, 0.4]), axis=-1)
+  returns = np.zeros_like(distances)
+  later = np.zeros(20)
+  for t in reversed(range(100)):
+    later = returns[:, t] = -distances[:, t] + 0.99 * later
+  observations = (paths - moves).reshape(-1, 2)
+  times, returns = np.tile(np.arange(100), 20), returns.reshape(-1)
+  got = predict(observations, times, returns, np.ones(2000, bool))
+  expected = least_squares(observations, times, returns)
+  # What is left over is a few units; normal equations in float32 err by 0.4.
+  assert np.sqrt(np.mean((got - expected) ** 2)) < 0.01
