@@ -37,6 +37,8 @@ _METHODS = {
   'from scratch': 'from_scratch/',
   'oracle': 'oracle/',
 }
+# The square of the greatest amplitude.
+_WORST_OF_PREDICTING_ZERO = 25.0
 _DRAWN_TASKS = 4
 
 
@@ -150,6 +152,7 @@ def report(report: Report) -> None:
       f'{config.shots} shots. Paper: Finn 2018, Table 10'
     ),
   )
+  _print_divergence(report)
   figures = report.workdir / 'figures'
   learning_curve(
     figures / 'learning_curve.png',
@@ -193,6 +196,24 @@ def report(report: Report) -> None:
       'fits_pretrained.png',
       'pretrained',
       config.pretrained_inner_lr,
+    )
+
+
+def _print_divergence(report: Report) -> None:
+  """Says on how many tasks fine-tuning diverged, and the mean of the others.
+
+  Gradient descent with a fixed step size diverges on a rare task, and then
+  one task decides the mean of thousands.
+  """
+  name = f'query_loss/step_{report.config.num_test_steps}'
+  losses = report.results[''].evaluation[name]
+  bounded = losses[losses <= _WORST_OF_PREDICTING_ZERO]
+  if len(bounded) < len(losses):
+    print(
+      f'MAML, {report.config.num_test_steps} steps: diverged on '
+      f'{len(losses) - len(bounded)} of {len(losses)} tasks (a loss above '
+      f'{_WORST_OF_PREDICTING_ZERO:g}); mean of the others '
+      f'{bounded.mean():.3f}'
     )
 
 

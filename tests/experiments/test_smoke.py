@@ -1,0 +1,91 @@
+"""Every experiment runs to its end at `smoke`, from its own command line."""
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(module, *flags):
+  # One device, as a user has; the cache of compiled programs is the tests'.
+  environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
+  return subprocess.run(
+    [sys.executable, '-m', f'experiments.{module}', *flags],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=580,
+  )
+
+
+@pytest.mark.parametrize(
+  ('module', 'names'),
+  [
+    ('maml', ['sinusoid', 'sinusoid_5_shot']),
+    ('maml_rl', ['navigation', 'cheetah_direction', 'cheetah_velocity']),
+  ],
+)
+def test_list(module, names):
+  done = launch(module, '--list')
+  assert done.returncode == 0, done.stderr
+  assert [line.split()[0] for line in done.stdout.splitlines()] == names
+
+
+@pytest.mark.parametrize(
+  ('module', 'experiment', 'metrics', 'pictures'),
+  [
+    (
+      'maml',
+      'sinusoid',
+      ['query_loss/step_10', '20_shot/query_loss/step_1', 'oracle/query_loss'],
+      ['figures/adaptation.png', 'figures/fits.png'],
+    ),
+    (
+      'maml_rl',
+      'navigation',
+      ['return/step_3', 'pretrained/return/step_3', 'oracle/return/step_0'],
+      ['figures/adaptation.png', 'figures/paths.png'],
+    ),
+    pytest.param(
+      'maml_rl',
+      'cheetah_direction',
+      ['return/step_3', 'random/return/step_3', 'oracle/return/step_0'],
+      ['figures/adaptation.png', 'videos/adaptation.html'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'maml_rl',
+      'cheetah_velocity',
+      ['return/step_3'],
+      ['figures/learning_curve.png', 'videos/adaptation.html'],
+      marks=pytest.mark.slow,
+    ),
+  ],
+)
+def test_smoke(tmp_path, module, experiment, metrics, pictures):
+  workdir = tmp_path / 'run'
+  flags = [f'--experiment={experiment}', f'--workdir={workdir}']
+  done = launch(module, '--preset=smoke', *flags)
+  assert done.returncode == 0, done.stderr
+  evaluation = json.loads((workdir / 'evaluation.json').read_text())
+  for name in metrics:
+    cells = [
+      cell
+      for found, cell in evaluation['metrics'].items()
+      if found.startswith(name)
+    ]
+    assert cells, name
+    assert all(cell['n'] >= 2 for cell in cells)
+  for picture in pictures:
+    assert (workdir / picture).stat().st_size > 1000
+  again = launch(module, '--preset=smoke', *flags)
+  assert again.returncode == 2
+  assert len(again.stderr.strip().splitlines()) == 1
+  assert '--resume' in again.stderr
