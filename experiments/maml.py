@@ -39,6 +39,7 @@ _METHODS = {
 }
 # The square of the greatest amplitude.
 _WORST_OF_PREDICTING_ZERO = 25.0
+_SHOWN_LOSSES = (0.1, 8.0)
 _DRAWN_TASKS = 4
 
 
@@ -177,6 +178,7 @@ def report(report: Report) -> None:
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
+    limits=_SHOWN_LOSSES,
   )
   adaptation_curve(
     figures / 'adaptation_by_shots.png',
@@ -188,6 +190,7 @@ def report(report: Report) -> None:
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
+    limits=_SHOWN_LOSSES,
   )
   _draw_fits(report, 'fits.png', '', config.inner_lr)
   if 'pretrained' in report.results:

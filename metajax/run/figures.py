@@ -134,6 +134,7 @@ def adaptation_curve(
   ylabel: str = '',
   xlabel: str = 'adaptation steps',
   log_scale: bool = False,
+  limits: tuple[float, float] | None = None,
 ) -> None:
   """Draws a loss or return against adaptation steps, beside the paper's.
 
@@ -146,6 +147,8 @@ def adaptation_curve(
     ylabel: the quantity and its unit.
     xlabel: what is counted.
     log_scale: whether the vertical axis is logarithmic.
+    limits: least and greatest value that is shown, where a few that diverged
+      would squeeze the rest; None: all.
   """
   figure, (axes,) = _figure(1, width=6.4, height=4.2)
   ends, colors = [], dict(zip(curves, _colors(), strict=False))
@@ -187,6 +190,9 @@ def adaptation_curve(
       label="the paper's",
     )
     axes.legend(frameon=False, labelcolor=INK, handletextpad=0.3)
+  if limits is not None:
+    axes.set_ylim(*limits)
+    ends = [end for end in ends if limits[0] <= end[2] <= limits[1]]
   if log_scale:
     _use_log_scale(axes)
   _finish(axes, title, xlabel, ylabel)
