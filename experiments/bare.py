@@ -135,7 +135,7 @@ def navigation_maml(config, horizon: int = 100) -> Algorithm:
     features = features * flat_valid[:, None]
     length = jnp.sqrt(jnp.sum(features**2, axis=0))
     features = features / jnp.maximum(length, 1e-8)
-    ridge = 1e-4 * jnp.eye(8)
+    ridge = jnp.diag(math.sqrt(1e-5) / jnp.maximum(length, 1e-8))
     basis, _ = jnp.linalg.qr(jnp.concatenate([features, ridge]))
     basis = basis[: features.shape[0]]
     values = basis @ (basis.T @ jnp.where(flat_valid, returns.reshape(-1), 0.0))

@@ -340,7 +340,7 @@ def test_maml_rl_learns_which_way_to_push():
   settings = config(
     meta_batch_size=10, num_rollouts=10, num_test_tasks=40, max_kl=0.1
   )
-  _, tested = learn(lever(horizon=5), settings, 60)
+  _, tested = learn(lever(horizon=5), settings, 120)
   before, after = tested.mean(axis=0) / 5
   assert abs(before) < 0.35
   assert after > 0.9
