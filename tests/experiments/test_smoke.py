@@ -88,4 +88,4 @@ def test_smoke(tmp_path, module, experiment, metrics, pictures):
   again = launch(module, '--preset=smoke', *flags)
   assert again.returncode == 2
   assert len(again.stderr.strip().splitlines()) == 1
-  assert '--resume' in again.stderr
+  assert 'resume' in again.stderr
