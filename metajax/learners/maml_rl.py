@@ -90,7 +90,7 @@ class MamlRlConfig:
   # The baselines: rollouts of a pretraining iteration, each of another task,
   # and the step sizes that the baselines are fine-tuned with.
   num_pretraining_rollouts: int = struct.field(pytree_node=False, default=100)
-  pretrained_inner_lr: float = 0.5
+  pretrained_inner_lr: float = 0.2
   random_inner_lr: float = 0.5
 
 
