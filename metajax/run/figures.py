@@ -70,9 +70,9 @@ class PathFit(NamedTuple):
   """One navigation task as a learner meets it.
 
   Attributes:
-    goal: [2] position in metres.
-    before: [episodes, time, 2] positions in metres before adaptation.
-    after: [episodes, time, 2] positions in metres after it.
+    goal: [2] position.
+    before: [episodes, time, 2] positions before adaptation.
+    after: [episodes, time, 2] positions after it.
   """
 
   goal: Any
@@ -255,7 +255,7 @@ def paths(
   fits: Sequence[PathFit],
   *,
   title: str = '',
-  limit_m: float | None = None,
+  limit: float | None = None,
 ) -> None:
   """Draws the paths of several navigation tasks, before and after adaptation.
 
@@ -263,10 +263,10 @@ def paths(
     path: the PNG to write.
     fits: one a task, at least one.
     title: what the figure shows.
-    limit_m: half the side of the square that is shown, in metres; None: what
+    limit: half the side of the square that is shown,; None: what
       holds the goals and the adapted paths.
   """
-  limit = _limit(fits) if limit_m is None else limit_m
+  limit = _limit(fits) if limit is None else limit
   figure, row = _figure(len(fits), width=2.6 * len(fits) + 0.7, height=3.8)
   for axes, fit in zip(row, fits, strict=True):
     for positions, color, label, width in (
@@ -303,7 +303,7 @@ def paths(
       zorder=6,
       label='goal',
     )
-    _finish(axes, '', 'x [m]', 'y [m]' if axes is row[0] else '')
+    _finish(axes, '', 'x', 'y' if axes is row[0] else '')
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_box_aspect(1)
     for axis in (axes.xaxis, axes.yaxis):

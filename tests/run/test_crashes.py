@@ -148,7 +148,6 @@ class TestKills:
   @pytest.mark.parametrize(
     ('algorithm', 'best_metric'),
     [
-      ('quadratic', 'query_loss'),
       ('small_sinusoid', 'query_loss/step_1'),
       ('small_navigation', 'return/step_1'),
     ],
