@@ -43,8 +43,10 @@ _SHOWN_LOSSES = (0.1, 8.0)
 _DRAWN_TASKS = 4
 
 
-def sinusoid_maml(config: MamlConfig, *, test_shots: int = 5) -> Algorithm:
-  """Makes MAML on sinusoids, tested on `test_shots` support points."""
+def sinusoid_maml(
+  config: MamlConfig, *, test_shots: int | None = None
+) -> Algorithm:
+  """Makes MAML on sinusoids, tested on `test_shots`; None: the config's."""
   check_positive('inner_lr', config.inner_lr)
   return _meta_train(
     config,
@@ -103,12 +105,13 @@ def _meta_train(
   learner,
   *,
   test_inner_lr,
-  test_shots=5,
+  test_shots=None,
   num_test_steps=None,
   wrap=lambda tasks: tasks,
 ):
   check_positive('outer_lr', config.outer_lr)
   steps = config.num_test_steps if num_test_steps is None else num_test_steps
+  shots = config.test_shots if test_shots is None else test_shots
   return meta_train(
     learner,
     wrap(sinusoids(shots=config.shots, query_shots=config.query_shots)),
@@ -119,7 +122,7 @@ def _meta_train(
     test_learner=fine_tuning_curve(
       _network(config), inner_lr=test_inner_lr, num_steps=steps
     ),
-    test_tasks=wrap(_test_tasks(config, test_shots)),
+    test_tasks=wrap(_test_tasks(config, shots)),
     num_test_tasks=config.num_test_tasks,
   )
 
@@ -149,8 +152,8 @@ def report(report: Report) -> None:
       for step, value in values.items()
     },
     title=(
-      'Mean squared error on 5 shots of held-out sinusoids; MAML trained on '
-      f'{config.shots} shots. Paper: Finn 2018, Table 10'
+      f'Mean squared error on {config.test_shots} shots of held-out sinusoids; '
+      f'MAML trained on {config.shots} shots. Paper: Finn 2018, Table 10'
     ),
   )
   _print_divergence(report)
@@ -174,7 +177,7 @@ def report(report: Report) -> None:
     reference={
       label: values for label, values in _TABLE_10.items() if label in curves
     },
-    title='Fine-tuning on 5 points of a held-out sinusoid',
+    title=f'Fine-tuning on {config.test_shots} points of a held-out sinusoid',
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
@@ -184,9 +187,13 @@ def report(report: Report) -> None:
     figures / 'adaptation_by_shots.png',
     {
       f'{shots} shots': _curve(metrics, prefix, config.num_test_steps)
-      for shots, prefix in ((5, ''), (10, '10_shot/'), (20, '20_shot/'))
+      for shots, prefix in (
+        (config.test_shots, ''),
+        (10, '10_shot/'),
+        (20, '20_shot/'),
+      )
     },
-    title='MAML, fine-tuned on more points than 5',
+    title='MAML, fine-tuned on several numbers of points',
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
@@ -242,7 +249,7 @@ def _draw_fits(report, file_name, result, inner_lr) -> None:
   @jax.jit
   @jax.vmap
   def fit(key):
-    episode = _test_tasks(config, 5).sample((), key)
+    episode = _test_tasks(config, config.test_shots).sample((), key)
     adapted = learner.adapt(params, episode.support, key)
     truth = sinusoid(episode.task, inputs)
     return episode.support, truth, learner.predict(adapted, inputs)
