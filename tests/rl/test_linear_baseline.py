@@ -47,7 +47,7 @@ def least_squares(observations, times, returns):
 
 
 def check_close(got, expected):
-  assert np.max(np.abs(got - expected)) <= 1e-3 * np.max(np.abs(expected))
+  assert np.max(np.abs(got - expected)) <= 1e-5 * np.max(np.abs(expected))
 
 
 def test_features():
@@ -142,4 +142,4 @@ def test_along_a_straight_path():
   got = predict(observations, times, returns, np.ones(2000, bool))
   expected = least_squares(observations, times, returns)
   # What is left over is a few units; normal equations in float32 err by 0.4.
-  assert np.sqrt(np.mean((got - expected) ** 2)) < 0.01
+  assert np.sqrt(np.mean((got - expected) ** 2)) < 1e-3
