@@ -127,11 +127,16 @@ def map_tasks(
   mesh = _mesh.get()
   if mesh is None or _num_tasks(trees) == 1:
     return over_chunks(trees)
-  by_device = jax.tree.map(
-    lambda x: x.reshape((mesh.size, -1) + x.shape[1:]), lay_tasks(trees)
+  tasks = PartitionSpec(mesh.axis_names[0])
+  # Each device runs loops of its own: nothing waits for another device.
+  mapped = jax.shard_map(
+    lambda *slices: over_chunks(slices),
+    mesh=mesh,
+    in_specs=tasks,
+    out_specs=tasks,
+    check_vma=False,
   )
-  mapped = jax.vmap(over_chunks)(lay_tasks(by_device))
-  return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), mapped)
+  return lay_tasks(mapped(*lay_tasks(trees)))
 
 
 def _num_tasks(tree: PyTree) -> int:

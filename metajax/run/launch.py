@@ -1,7 +1,6 @@
 """One command line for every experiment: flags to config to run to report."""
 
 from collections.abc import Callable, Mapping, Sequence
-import contextlib
 import dataclasses
 import math
 import os
@@ -19,10 +18,10 @@ from metajax.core.algorithm import Algorithm
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 from metajax.core.validation import reject
+from metajax.run.devices import choose_devices
 from metajax.run.errors import describe_failure
 from metajax.run.evaluation import evaluate, summarise, write_evaluation
 from metajax.run.experiment import Baseline, Experiment, Preset, Report
-from metajax.run.figures import print_table
 from metajax.run.flags import (
   check_name,
   define_from,
@@ -33,6 +32,7 @@ from metajax.run.flags import (
 )
 from metajax.run.loop import RunResult, run
 from metajax.run.schedule import Schedule
+from metajax.run.tables import print_table
 
 # An experiment's file imports all it needs from here.
 __all__ = ['Baseline', 'Experiment', 'Preset', 'Report', 'launch']
@@ -82,11 +82,15 @@ class _Command(NamedTuple):
   resume: bool
   eval_only: bool
   with_baselines: bool
-  devices: int
+  devices: int | None
+
+  @property
+  def num_columns(self) -> int:
+    return len(self.settings) * len(self.seeds)
 
   @property
   def is_swept(self) -> bool:
-    return len(self.settings) > 1 or len(self.seeds) > 1
+    return self.num_columns > 1
 
   def algorithm(self, make: Callable[[Any], Algorithm]) -> Algorithm:
     """Returns one setting's algorithm, or that of all of them at once."""
@@ -96,7 +100,10 @@ class _Command(NamedTuple):
       algorithm = make(self.config)
     if self.devices == 1:
       return algorithm
-    return shard(algorithm, jax.make_mesh((self.devices,), ('tasks',)))
+    devices = jax.devices()[: self.devices]
+    return shard(
+      algorithm, jax.make_mesh((self.devices,), ('tasks',), devices=devices)
+    )
 
 
 def _execute(experiments, program: str, argv: Sequence[str]) -> None:
@@ -113,7 +120,9 @@ def _execute(experiments, program: str, argv: Sequence[str]) -> None:
   command = _understand(experiments, program, flag_values)
   if flag_values['compilation_cache'].value:
     _share_compiled_programs()
-  _check_devices(command.devices)
+  command = command._replace(
+    devices=choose_devices(command.devices, command.num_columns)
+  )
   print(
     f'{command.experiment.name} ({command.preset}): {command.workdir}',
     flush=True,
@@ -163,7 +172,7 @@ def _define_flags(experiments: Sequence[Experiment]) -> flags.FlagValues:
     'sweep', [], 'FIELD=a,b,c; repeatable', flag_values=own
   )
   flags.DEFINE_integer(
-    'devices', 1, 'over how many devices; on CPU, cores', 1, **once
+    'devices', None, 'over how many devices; on CPU, shares of it', 1, **once
   )
   flags.DEFINE_boolean('baselines', True, 'run the baselines too', **once)
   flags.DEFINE_boolean(
@@ -372,21 +381,6 @@ def _print_settings(command: _Command, metrics: Mapping[str, Any]) -> None:
   for name in names:
     rows = [(label, metrics[f'{label}/{name}']) for label in command.settings]
     print_table(rows, title=name)
-
-
-def _check_devices(devices: int) -> None:
-  """Makes so many devices of the CPU, if there is nothing better.
-
-  Raises:
-    InputError: if there are not as many.
-  """
-  if devices == 1:
-    return
-  # Without effect on accelerators, and too late once a device was touched.
-  with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', devices)
-  if jax.device_count() < devices:
-    raise reject('--devices', f'at most {jax.device_count()}', devices)
 
 
 def _share_compiled_programs() -> None:

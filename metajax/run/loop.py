@@ -308,6 +308,8 @@ class _Loop:
       row['time/compile_s'] = self._compile_s
       self._compile_s = 0.0
     self._last_chunk_s = now_s
+    # The longest of the columns; here, so that no device waits for another.
+    streaks = streaks.reshape(pending.num_steps, -1).max(axis=1)
     too_many = np.flatnonzero(streaks >= self._schedule.max_bad_steps)
     if too_many.size:
       self._write_row(pending.step, row)

@@ -25,8 +25,7 @@ class ChunkResult(NamedTuple):
     bad_steps: int32 of `meta/skipped`'s shape, consecutive steps skipped up
       to the end of the chunk.
     metrics: means over the chunk; `meta/skipped` summed.
-    streaks: [steps] int32, the same count after each step, the largest of the
-      columns of a sweep.
+    streaks: `[steps, ...]` int32, the same counts after each step.
   """
 
   state: PyTree
@@ -133,7 +132,7 @@ class Programs:
         state, metrics = self._algorithm.step(data, state, key)
         skipped = metrics[SKIPPED] > 0
         bad_steps = jnp.where(skipped, bad_steps + 1, 0)
-        return (state, bad_steps), (metrics, jnp.max(bad_steps))
+        return (state, bad_steps), (metrics, bad_steps)
 
       steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
       (state, bad_steps), (metrics, streaks) = jax.lax.scan(

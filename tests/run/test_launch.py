@@ -201,6 +201,17 @@ def test_sweep_has_a_name_for_every_setting(tmp_path, capsys):
   )
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason='needs two devices')
+def test_devices_share_the_columns(tmp_path):
+  alone, shared = tmp_path / 'alone', tmp_path / 'shared'
+  assert _run(alone, '--seeds=2', '--devices=1') == 0
+  # A run may go on with another number of devices.
+  arguments = ('--seeds=2', '--devices=2', '--nobaselines')
+  assert _run(shared, '--schedule.num_steps=10', *arguments) == 0
+  assert _run(shared, '--seeds=2', '--devices=1', '--resume') == 0
+  assert _metrics(shared) == _metrics(alone)
+
+
 def test_mistakes_take_one_line(capsys, tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
   assert 'did you mean --config.lr?' in _mistake(capsys, '--config.lt=1')
