@@ -20,6 +20,7 @@ from experiments import bare
 from experiments.maml import sinusoid_maml
 from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot
+from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 from metajax.envs.locomotion import half_cheetah
 from metajax.envs.navigation import navigation
@@ -34,6 +35,7 @@ from metajax.learners.maml_rl import (
 )
 from metajax.learners.policy_adaptation import repeat_task, update_once
 from metajax.run import Schedule, run
+from metajax.run.devices import choose_devices
 
 _PARTS = ('sinusoid', 'sweep', 'navigation', 'host', 'cheetah')
 _PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
@@ -41,6 +43,8 @@ _ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
 
 _SINUSOID_STEPS = 2000
 _SWEPT_STEPS = 5000
+_NUM_SETTINGS, _NUM_SEEDS = 16, 4
+_NUM_COLUMNS = _NUM_SETTINGS * _NUM_SEEDS
 
 
 class Timing(NamedTuple):
@@ -53,13 +57,14 @@ class Timing(NamedTuple):
 def main(argv):
   """Runs the parts that were asked for."""
   del argv
+  num_devices = choose_devices(None, _NUM_COLUMNS)
   device = jax.devices()[0]
   print(f'{device.device_kind}, {jax.device_count()} device(s)')
   rate = matrix_product_rate()
   print(f'matrix product, 2048 x 2048, float32: {rate / 1e9:.0f} GFLOP/s')
   parts = {
     'sinusoid': lambda: sinusoid(rate),
-    'sweep': sweep_of_sinusoids,
+    'sweep': lambda: sweep_of_sinusoids(num_devices),
     'navigation': lambda: navigation_step(rate),
     'host': host_loop,
     'cheetah': cheetah,
@@ -101,43 +106,51 @@ def sinusoid(rate: float) -> None:
   )
 
 
-def sweep_of_sinusoids() -> None:
+def sweep_of_sinusoids(num_devices: int) -> None:
   """Compares 16 settings times 4 seeds at once with one after another."""
   steps = 200
-  configs = [MamlConfig(inner_lr=0.002 * (i + 1)) for i in range(16)]
-  at_once = _Chunk(sweep(sinusoid_maml, configs, range(4)), steps)
+  configs = [MamlConfig(inner_lr=0.002 * (i + 1)) for i in range(_NUM_SETTINGS)]
+  columns = sweep(sinusoid_maml, configs, range(_NUM_SEEDS))
+  mesh = jax.make_mesh(
+    (num_devices,), ('tasks',), devices=jax.devices()[:num_devices]
+  )
+  at_once = _Chunk(shard(columns, mesh), steps)
   alone = _Chunk(sinusoid_maml(configs[0]), steps)
   timings = time_in_turn(
-    {'64 at once': at_once.call, 'one alone': alone.call}, rounds=_ROUNDS.value
+    {'at once': at_once.call, 'one alone': alone.call}, rounds=_ROUNDS.value
   )
-  ratio = timings['64 at once'].median / (64 * timings['one alone'].median)
-  with_compiling = (
-    timings['64 at once'].median * _SWEPT_STEPS / steps + at_once.compile_s
-  ) / (
-    64 * (timings['one alone'].median * _SWEPT_STEPS / steps + alone.compile_s)
+  one_after_another = _NUM_COLUMNS * timings['one alone'].median
+  ratio = timings['at once'].median / one_after_another
+  chunks = _SWEPT_STEPS / steps
+  with_compiling = (timings['at once'].median * chunks + at_once.compile_s) / (
+    one_after_another * chunks + _NUM_COLUMNS * alone.compile_s
   )
-  print(f'  64 runs at once over one after another: {ratio:.2f}')
+  print(f'  {_NUM_COLUMNS} runs at once over one after another: {ratio:.2f}')
   print(f'  the same, {_SWEPT_STEPS} steps and compiling: {with_compiling:.2f}')
 
 
 def navigation_step(rate: float) -> None:
   """Compares the navigation meta-step with one written in bare JAX."""
-  env, config = navigation(), MamlRlConfig(budget='episodes')
-  ours = _Chunk(maml_rl(env, config), 1)
-  theirs = _Chunk(bare.navigation_maml(config), 1)
-  _compare(ours, theirs, 1)
-  steps = 2 * config.meta_batch_size * config.num_rollouts * env.spec.horizon
-  seconds = ours.timing.median
-  # U: one forward pass of the policy over one batch of all tasks.
-  sizes = (2, *config.hidden_sizes, 2)
-  unit = steps * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
-  # Rollouts 2 U, advantages' old policy 1, inner steps 3, gradient 12, eleven
-  # Fisher products of 16 each, two candidates of the line search of 4 each.
-  flops = unit * (2 + 1 + 3 + 12 + 11 * 16 + 2 * 4)
-  print(
-    f'  {steps / seconds:,.0f} environment steps/s, {flops / 1e9:.0f} GFLOP '
-    f'(by hand), {flops / seconds / rate:.0%} of the matrix product'
-  )
+  # The paper's network, and that of the peers' published scripts.
+  for hidden_sizes in ((100, 100), (64, 64)):
+    config = MamlRlConfig(budget='episodes', hidden_sizes=hidden_sizes)
+    print(f'  2-{hidden_sizes[0]}-{hidden_sizes[1]}-2')
+    env = navigation()
+    ours = _Chunk(maml_rl(env, config), 1)
+    theirs = _Chunk(bare.navigation_maml(config), 1)
+    _compare(ours, theirs, 1)
+    steps = 2 * config.meta_batch_size * config.num_rollouts * env.spec.horizon
+    seconds = ours.timing.median
+    # U: one forward pass of the policy over one batch of all tasks.
+    sizes = (2, *config.hidden_sizes, 2)
+    unit = steps * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    # Rollouts 2 U, advantages' old policy 1, inner steps 3, gradient 12,
+    # eleven Fisher products of 16 each, two candidates of the search, 4 each.
+    flops = unit * (2 + 1 + 3 + 12 + 11 * 16 + 2 * 4)
+    print(
+      f'  {steps / seconds:,.0f} environment steps/s, {flops / 1e9:.0f} GFLOP '
+      f'(by hand), {flops / seconds / rate:.0%} of the matrix product'
+    )
 
 
 def host_loop() -> None:
@@ -190,9 +203,8 @@ def cheetah() -> None:
     )(batches)
 
   def experience_of(params, keys):
-    return jax.vmap(
-      lambda key: collect_and_adapt(env, config, params, tasks_of(key), key, 1)
-    )(keys)
+    tasks = jax.vmap(tasks_of)(keys)
+    return collect_and_adapt(env, config, params, tasks, keys, 1)
 
   def compiled(function):
     return compile_hot(function, holds_physics=True)

@@ -13,7 +13,7 @@ from metajax.envs.locomotion import half_cheetah
 from metajax.envs.motion import motion_of_positions
 from metajax.envs.navigation import navigation
 from metajax.envs.rollout import record_episode
-from metajax.learners import maml_rl
+from metajax.learners import maml_rl, policy_baselines
 from metajax.learners.maml_rl import MamlRlConfig
 from metajax.learners.policy_adaptation import repeat_task, sample_rollouts
 from metajax.run.figures import (
@@ -22,10 +22,10 @@ from metajax.run.figures import (
   adaptation_curve,
   learning_curve,
   paths,
-  print_table,
 )
 from metajax.run.launch import Baseline, Experiment, Preset, Report, launch
 from metajax.run.schedule import Schedule
+from metajax.run.tables import print_table
 from metajax.run.videos import write_motion_page
 
 # Average return after 0, 1, 2, ... updates: Tables 12 and 13 of the thesis for
@@ -235,9 +235,9 @@ def _experiment(
     presets={'smoke': smoke, 'laptop': laptop, 'paper': paper},
     make=on_env(maml_rl.maml_rl),
     baselines={
-      'pretrained': Baseline(on_env(maml_rl.pretrained)),
-      'random': Baseline(on_env(maml_rl.random_start), trained=False),
-      'oracle': Baseline(on_env(maml_rl.oracle, reveal_task)),
+      'pretrained': Baseline(on_env(policy_baselines.pretrained)),
+      'random': Baseline(on_env(policy_baselines.random_start), trained=False),
+      'oracle': Baseline(on_env(policy_baselines.oracle, reveal_task)),
     },
     report=functools.partial(report, make_env=make_env, draw=draw),
   )

@@ -130,6 +130,8 @@ def mjx_physics(model: Any) -> Physics:
       mocap_quat=blank.mocap_quat,
     )
 
+  # Jitted, so that programs which step the same world trace the engine once.
+  @functools.partial(jax.jit, static_argnames='num_substeps')
   @_any_rank
   def step(
     state: PhysicsState,
@@ -156,6 +158,7 @@ def mjx_physics(model: Any) -> Physics:
       return substep(state, None)[0]
     return jax.lax.scan(substep, state, length=num_substeps)[0]
 
+  @jax.jit
   @_any_rank
   def measure(
     state: PhysicsState, *, model_fields: ModelFields | None = None

@@ -138,7 +138,7 @@ def maml_rl(env: Env, config: MamlRlConfig) -> Algorithm:
     InputError: for a setting out of range.
   """
   check_config(config)
-  return _trust_region_algorithm(
+  return trust_region_algorithm(
     env,
     config,
     sample_tasks=lambda key: repeat_task(
@@ -149,62 +149,6 @@ def maml_rl(env: Env, config: MamlRlConfig) -> Algorithm:
     num_test_steps=config.num_test_steps,
     test_inner_lr=config.test_inner_lr,
   )
-
-
-def pretrained(env: Env, config: MamlRlConfig) -> Algorithm:
-  """Makes the baseline that trains one policy for all tasks at once.
-
-  It is MAML-RL with no inner step on one task whose every rollout has another
-  goal; at meta-test it is fine-tuned with a step size of its own.
-
-  Args:
-    env: the environment.
-    config: the settings.
-
-  Returns:
-    An `Algorithm` with the same state and metrics as `maml_rl`.
-
-  Raises:
-    InputError: for a setting out of range.
-  """
-  return _without_adaptation(
-    env, config, config.num_test_steps, config.pretrained_inner_lr
-  )
-
-
-def random_start(env: Env, config: MamlRlConfig) -> Algorithm:
-  """Makes the baseline that fine-tunes a random policy; it is not trained.
-
-  Args:
-    env: the environment.
-    config: the settings.
-
-  Returns:
-    An `Algorithm` with the same state and metrics as `maml_rl`.
-
-  Raises:
-    InputError: for a setting out of range.
-  """
-  return _without_adaptation(
-    env, config, config.num_test_steps, config.random_inner_lr
-  )
-
-
-def oracle(env: Env, config: MamlRlConfig) -> Algorithm:
-  """Makes the upper bound: a policy that observes the task and never adapts.
-
-  Args:
-    env: an environment that reveals its task in the observation
-      (`metajax.envs.environment.reveal_task`).
-    config: the settings.
-
-  Returns:
-    An `Algorithm` with the same state as `maml_rl`; only `return/step_0`.
-
-  Raises:
-    InputError: for a setting out of range.
-  """
-  return _without_adaptation(env, config, 0, config.test_inner_lr)
 
 
 def gaussian_policy(env: Env, config: MamlRlConfig) -> GaussianPolicy:
@@ -238,38 +182,56 @@ def collect_and_adapt(
   config: MamlRlConfig,
   params: Params,
   tasks: Task,
-  key: Array,
+  keys: Array,
   num_inner_steps: int,
 ) -> Experience:
-  """Collects D_tr for every inner step, and D_test, in one task.
+  """Collects D_tr for every inner step, and D_test, in every task.
+
+  All batches are collected by one loop, so that a program holds the simulator
+  once, however many inner steps there are.
 
   Args:
     env: the environment.
     config: the settings.
     params: theta.
-    tasks: pytree with a leading `[rollouts]` axis, the task of each rollout.
-    key: key of all rollouts.
+    tasks: pytree with leading axes `[tasks, rollouts]`, the task of each
+      rollout.
+    keys: [tasks] typed keys of all rollouts.
     num_inner_steps: inner updates, each from fresh rollouts.
 
   Returns:
-    The experience of one task, without a task axis.
+    The experience.
   """
   network = gaussian_policy(env, config)
-  keys = jax.random.split(key, num_inner_steps + 1)
-  phi, supports, returns = params, [], []
-  for inner_step in range(num_inner_steps):
-    support, mean_return = collect(env, config, phi, tasks, keys[inner_step])
-    phi = update_once(network, phi, support, config.inner_lr)
-    supports.append(support)
-    returns.append(mean_return)
-  query, mean_return = collect(env, config, phi, tasks, keys[-1])
-  returns.append(mean_return)
-  if supports:
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *supports)
-  else:
-    stacked = jax.tree.map(lambda x: x[None][:0], query)
-  old = network.distribution(phi, query.observations)
-  return Experience(stacked, query, old, jnp.stack(returns))
+
+  def collect_in(phi, tasks, key):
+    return collect(env, config, phi, tasks, key)
+
+  def update(phi, batches):
+    return jax.vmap(
+      lambda phi, batch: update_once(network, phi, batch, config.inner_lr)
+    )(phi, batches)
+
+  def stage(phi, index):
+    stage_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index)
+    batches, returns = jax.vmap(collect_in)(phi, tasks, stage_keys)
+    is_support = index < num_inner_steps
+    phi = jax.lax.cond(is_support, update, lambda phi, _: phi, phi, batches)
+    return phi, (batches, returns)
+
+  start = jax.tree.map(
+    lambda x: jnp.broadcast_to(x, (keys.shape[0],) + x.shape), params
+  )
+  phi, (batches, returns) = jax.lax.scan(
+    stage, start, jnp.arange(num_inner_steps + 1)
+  )
+  queries = jax.tree.map(lambda x: x[-1], batches)
+  return Experience(
+    supports=jax.tree.map(lambda x: jnp.moveaxis(x[:-1], 0, 1), batches),
+    queries=queries,
+    old=jax.vmap(network.distribution)(phi, queries.observations),
+    returns=returns.T,
+  )
 
 
 def outer_step(
@@ -419,26 +381,7 @@ def check_config(config: MamlRlConfig) -> None:
     check_count('task_chunk_size', config.task_chunk_size)
 
 
-def _without_adaptation(env, config, num_test_steps, test_inner_lr):
-  """Makes plain trust-region policy optimisation over all tasks at once."""
-  check_config(config)
-
-  def sample_tasks(key):
-    keys = jax.random.split(key, config.num_pretraining_rollouts)
-    return jax.vmap(env.sample_task)(keys)
-
-  return _trust_region_algorithm(
-    env,
-    config,
-    sample_tasks=sample_tasks,
-    meta_batch_size=1,
-    num_inner_steps=0,
-    num_test_steps=num_test_steps,
-    test_inner_lr=test_inner_lr,
-  )
-
-
-def _trust_region_algorithm(
+def trust_region_algorithm(
   env: Env,
   config: MamlRlConfig,
   *,
@@ -448,7 +391,20 @@ def _trust_region_algorithm(
   num_test_steps: int,
   test_inner_lr: Array | float,
 ) -> Algorithm:
-  """Makes the algorithm; `sample_tasks(key)` gives the task of each rollout."""
+  """Makes the algorithm that MAML-RL and what it is compared with share.
+
+  Args:
+    env: the environment.
+    config: the settings, but for those that follow.
+    sample_tasks: `(key) -> tasks`, the task of each rollout of a batch.
+    meta_batch_size: batches in a meta-iteration.
+    num_inner_steps: inner updates, 0 or more.
+    num_test_steps: inner updates at meta-test, 0 or more.
+    test_inner_lr: step size of the first of them.
+
+  Returns:
+    An `Algorithm` whose state is a `MamlRlState`.
+  """
   network = gaussian_policy(env, config)
 
   def init(data, key):
@@ -463,16 +419,13 @@ def _trust_region_algorithm(
 
   def step(data, state, key):
     del data
-
-    def in_task(key):
-      task_key, rollout_key = jax.random.split(key)
-      tasks = sample_tasks(task_key)
-      return collect_and_adapt(
-        env, config, state.params, tasks, rollout_key, num_inner_steps
-      )
-
-    keys = jax.random.split(key, meta_batch_size)
-    experience = jax.vmap(in_task)(lay_tasks(keys))
+    keys = jax.random.split(key, (meta_batch_size, 2))
+    tasks, rollout_keys = lay_tasks(
+      (jax.vmap(sample_tasks)(keys[:, 0]), keys[:, 1])
+    )
+    experience = collect_and_adapt(
+      env, config, state.params, tasks, rollout_keys, num_inner_steps
+    )
     outer, gradient_norm = outer_step(network, config, state.params, experience)
     returns = jnp.mean(experience.returns, axis=0)
     metrics = {
@@ -485,38 +438,23 @@ def _trust_region_algorithm(
       'meta/mean_std': jnp.mean(jnp.exp(outer.params['log_std'])),
       SKIPPED: (~outer.finite).astype(jnp.float32),
     }
-    # These returns are those of the parameters before the outer step.
-    is_best = returns[-1] > state.best_return
-    return MamlRlState(
-      params=outer.params,
-      best_params=jax.tree.map(
-        lambda now, best: jnp.where(is_best, now, best),
-        state.params,
-        state.best_params,
-      ),
-      best_return=jnp.where(is_best, returns[-1], state.best_return),
-    ), metrics
+    return _next_state(state, outer.params, returns[-1]), metrics
 
   def evaluate(data, state, key):
     del data
-    decays = [1.0] + [config.test_inner_lr_decay] * num_test_steps
+    decays = jnp.array([1.0] + [config.test_inner_lr_decay] * num_test_steps)
 
     def in_task(key):
       task_key, rollout_key = jax.random.split(key)
       task = env.sample_task(task_key)
-      tasks = repeat_task(task, config.num_test_rollouts)
-
-      def update(phi, inputs):
-        inner_lr, key_data = inputs
-        key = jax.random.wrap_key_data(key_data, impl=key_impl)
-        batch, mean_return = collect(env, config, phi, tasks, key)
-        return update_once(network, phi, batch, inner_lr), mean_return
-
-      inner_lrs = test_inner_lr * jnp.asarray(decays)
-      keys = jax.random.split(rollout_key, num_test_steps + 1)
-      # JAX's check of key reuse takes a vmapped scan over keys for a reuse.
-      key_impl, keys = jax.random.key_impl(keys), jax.random.key_data(keys)
-      _, returns = jax.lax.scan(update, state.best_params, (inner_lrs, keys))
+      returns = _fine_tuning_returns(
+        env,
+        config,
+        state.best_params,
+        task,
+        rollout_key,
+        test_inner_lr * decays,
+      )
       return {f'return/step_{i}': mean for i, mean in enumerate(returns)}
 
     keys = jax.random.split(key, config.num_test_tasks)
@@ -529,3 +467,37 @@ def _trust_region_algorithm(
     evaluate=evaluate,
     holds_physics=env.holds_physics,
   )
+
+
+def _next_state(
+  state: MamlRlState, params: Params, adapted_return: Array
+) -> MamlRlState:
+  """Takes the new parameters, and keeps the old ones if they are the best.
+
+  `adapted_return` is that of the parameters before the outer step.
+  """
+  is_best = adapted_return > state.best_return
+  return MamlRlState(
+    params=params,
+    best_params=jax.tree.map(
+      lambda now, best: jnp.where(is_best, now, best),
+      state.params,
+      state.best_params,
+    ),
+    best_return=jnp.where(is_best, adapted_return, state.best_return),
+  )
+
+
+def _fine_tuning_returns(env, config, params, task, key, inner_lrs) -> Array:
+  """Returns the mean return before each of the updates, `inner_lrs` long."""
+  network = gaussian_policy(env, config)
+  tasks = repeat_task(task, config.num_test_rollouts)
+
+  def update(phi, inputs):
+    index, inner_lr = inputs
+    batch_key = jax.random.fold_in(key, index)
+    batch, mean_return = collect(env, config, phi, tasks, batch_key)
+    return update_once(network, phi, batch, inner_lr), mean_return
+
+  steps = jnp.arange(inner_lrs.shape[0])
+  return jax.lax.scan(update, params, (steps, inner_lrs))[1]

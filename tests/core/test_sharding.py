@@ -17,7 +17,8 @@ from metajax.core.sharding import lay_tasks, map_tasks, shard
 from metajax.core.validation import InputError
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import maml
-from metajax.learners.maml_rl import MamlRlConfig, pretrained
+from metajax.learners.maml_rl import MamlRlConfig
+from metajax.learners.policy_baselines import pretrained
 from metajax.nets.perceptrons import Perceptron
 from metajax.tasks.regression import sinusoids
 from metajax.testing.comparison import assert_close
@@ -122,3 +123,33 @@ def test_an_algorithm_of_one_task_is_not_spread():
     (), state, jax.random.key(1)
   )
   assert_close('parameters', spread.params, alone.params, 1e-4)
+
+
+TWO_COLUMNS = """
+import jax
+from metajax.core.sharding import shard
+from metajax.core.sweeps import sweep
+from metajax.envs.navigation import navigation
+from metajax.learners.maml_rl import MamlRlConfig, maml_rl
+
+algorithm = sweep(
+  lambda config: maml_rl(navigation(), config), [MamlRlConfig()], seeds=[0, 1]
+)
+algorithm = shard(algorithm, jax.make_mesh((2,), ('tasks',)))
+state = jax.jit(algorithm.init)((), jax.random.key(0))
+state, _ = jax.jit(algorithm.step)((), state, jax.random.key(0))
+jax.block_until_ready(state)
+"""
+
+
+def test_devices_that_share_a_processor_do_not_wait_for_each_other():
+  """They did, for ever, with a QR of LAPACK's in each of them."""
+  done = subprocess.run(
+    [sys.executable, '-c', TWO_COLUMNS],
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '2', 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr

@@ -19,9 +19,8 @@ from metajax.core.validation import (
 )
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import fine_tuning_curve, maml
-from metajax.learners.maml_rl import (
-  MamlRlConfig,
-  maml_rl,
+from metajax.learners.maml_rl import MamlRlConfig, maml_rl
+from metajax.learners.policy_baselines import (
   oracle,
   pretrained,
   random_start,
