@@ -209,7 +209,14 @@ def test_evaluation_is_one_number_a_task():
       tasks.sample((), jax.random.split(key, 3)[0]).query for key in keys
     )
   ]
-  assert set(metrics) == {'query_loss/step_0', 'query_loss/step_1'}
+  assert set(metrics) == {
+    'query_loss',
+    'query_loss/step_0',
+    'query_loss/step_1',
+  }
+  np.testing.assert_array_equal(
+    metrics['query_loss'], metrics['query_loss/step_1']
+  )
   np.testing.assert_allclose(metrics['query_loss/step_0'], unadapted, rtol=1e-5)
 
 
