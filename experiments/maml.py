@@ -1,6 +1,8 @@
 """MAML on few-shot regression (Finn 2018, section 4.6.1)."""
 
+from collections.abc import Mapping
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +15,17 @@ from metajax.core.meta_training import meta_train
 from metajax.core.validation import check_positive
 from metajax.learners.maml import MamlConfig, fine_tuning_curve, maml
 from metajax.nets.perceptrons import Perceptron
+from metajax.run.evaluation import summarise
 from metajax.run.figures import (
   Curve,
   FunctionFit,
   adaptation_curve,
   function_fits,
   learning_curve,
-  print_table,
 )
 from metajax.run.launch import Baseline, Experiment, Preset, Report, launch
 from metajax.run.schedule import Schedule
+from metajax.run.tables import print_table
 from metajax.tasks.regression import reveal_task, sinusoid, sinusoids
 
 # Mean squared error on 5 shots after so many gradient steps: Table 10.
@@ -37,7 +40,7 @@ _METHODS = {
   'from scratch': 'from_scratch/',
   'oracle': 'oracle/',
 }
-# The square of the greatest amplitude.
+# Fine-tuning diverged above the square of the greatest amplitude.
 _WORST_OF_PREDICTING_ZERO = 25.0
 _SHOWN_LOSSES = (0.1, 8.0)
 _DRAWN_TASKS = 4
@@ -140,12 +143,7 @@ def report(report: Report) -> None:
     if f'{prefix}query_loss/step_0' in metrics
   }
   print_table(
-    [
-      (f'{label}, {step} steps', metrics[f'{prefix}query_loss/step_{step}'])
-      for label, prefix in methods.items()
-      for step in (0, 1, 5, 10)
-      if f'{prefix}query_loss/step_{step}' in metrics
-    ],
+    _rows(report, methods),
     {
       f'{label}, {step} steps': value
       for label, values in _TABLE_10.items()
@@ -156,7 +154,6 @@ def report(report: Report) -> None:
       f'MAML trained on {config.shots} shots. Paper: Finn 2018, Table 10'
     ),
   )
-  _print_divergence(report)
   figures = report.workdir / 'figures'
   learning_curve(
     figures / 'learning_curve.png',
@@ -167,7 +164,7 @@ def report(report: Report) -> None:
     log_scale=True,
   )
   curves = {
-    label: _curve(metrics, prefix, config.num_test_steps)
+    label: _curve(report, prefix)
     for label, prefix in methods.items()
     if prefix != 'oracle/'
   }
@@ -177,7 +174,10 @@ def report(report: Report) -> None:
     reference={
       label: values for label, values in _TABLE_10.items() if label in curves
     },
-    title=f'Fine-tuning on {config.test_shots} points of a held-out sinusoid',
+    title=(
+      f'Fine-tuning on {config.test_shots} points of a held-out sinusoid, '
+      'where it converges'
+    ),
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
@@ -186,14 +186,14 @@ def report(report: Report) -> None:
   adaptation_curve(
     figures / 'adaptation_by_shots.png',
     {
-      f'{shots} shots': _curve(metrics, prefix, config.num_test_steps)
+      f'{shots} shots': _curve(report, prefix)
       for shots, prefix in (
         (config.test_shots, ''),
         (10, '10_shot/'),
         (20, '20_shot/'),
       )
     },
-    title='MAML, fine-tuned on several numbers of points',
+    title='MAML, fine-tuned on several numbers of points, where it converges',
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
@@ -209,27 +209,41 @@ def report(report: Report) -> None:
     )
 
 
-def _print_divergence(report: Report) -> None:
-  """Says on how many tasks fine-tuning diverged, and the mean of the others.
+def _rows(report, methods) -> list[tuple[str, Mapping[str, Any]]]:
+  """Returns the table's rows: plain means, and those of tasks that converge.
 
   Gradient descent with a fixed step size diverges on a rare task, and then
   one task decides the mean of thousands.
   """
-  name = f'query_loss/step_{report.config.num_test_steps}'
-  losses = report.results[''].evaluation[name]
-  bounded = losses[losses <= _WORST_OF_PREDICTING_ZERO]
-  if len(bounded) < len(losses):
-    print(
-      f'MAML, {report.config.num_test_steps} steps: diverged on '
-      f'{len(losses) - len(bounded)} of {len(losses)} tasks (a loss above '
-      f'{_WORST_OF_PREDICTING_ZERO:g}); mean of the others '
-      f'{bounded.mean():.3f}'
-    )
+  rows = []
+  for label, prefix in methods.items():
+    for step in (0, 1, 5, 10):
+      name = f'{prefix}query_loss/step_{step}'
+      if name not in report.metrics:
+        continue
+      summary = report.metrics[name]
+      rows.append((f'{label}, {step} steps', summary))
+      bounded = _of_converging_tasks(report, prefix, step)
+      if bounded['n'] < summary['n']:
+        lost = summary['n'] - bounded['n']
+        rows.append((f'  without {lost} that diverged', bounded))
+  return rows
 
 
-def _curve(metrics, prefix, num_steps) -> Curve:
+def _of_converging_tasks(report, prefix, step) -> Mapping[str, Any]:
+  """Summarises the loss of the tasks on which fine-tuning did not diverge."""
+  result, name = prefix.rstrip('/'), f'query_loss/step_{step}'
+  if result in report.results:
+    losses = report.results[result].evaluation[name]
+  else:
+    losses = report.results[''].evaluation[prefix + name]
+  return summarise({name: losses[losses <= _WORST_OF_PREDICTING_ZERO]})[name]
+
+
+def _curve(report, prefix) -> Curve:
   cells = [
-    metrics[f'{prefix}query_loss/step_{step}'] for step in range(num_steps + 1)
+    _of_converging_tasks(report, prefix, step)
+    for step in range(report.config.num_test_steps + 1)
   ]
   return Curve(
     mean=[cell['mean'] for cell in cells],
