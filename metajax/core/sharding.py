@@ -26,7 +26,8 @@ def shard(algorithm: Algorithm, mesh: Mesh) -> Algorithm:
 
   The state stays replicated; what is computed for a task is computed on the
   device that holds the task, and the meta-gradient is summed over devices.
-  Results agree with one device up to the order of summation.
+  Results agree with one device up to the order of summation. Of a sweep the
+  columns are laid out, with their states, and no device waits for another.
 
   Args:
     algorithm: the algorithm, whose task axes must divide by the mesh's size.

@@ -70,6 +70,18 @@ def write_durably(path: Path, content: bytes) -> None:
   sync_directory(path.parent)
 
 
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+  """Writes a file durably, in a folder that is made if it is not there.
+
+  Raises:
+    StorageError: if it cannot be written.
+  """
+  path = Path(path)
+  with storage_errors(f'cannot write {path}'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, content)
+
+
 def write_json(path: Path, value: Any) -> None:
   """Writes a JSON file durably.
 

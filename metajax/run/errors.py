@@ -1,5 +1,6 @@
 """Errors that end a run, each with the exit code a script can act upon."""
 
+import errno
 import importlib.metadata
 import sys
 
@@ -10,6 +11,8 @@ from metajax.core.validation import InputError
 INPUT_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
+# A disk that is full, over its quota, or may only be read.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -108,6 +111,8 @@ def describe_failure(error: BaseException) -> tuple[str, int]:
   if is_out_of_memory(error):
     described = memory_limit_error(error)
     return str(described), described.exit_code
+  if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    return one_line(error, 1000), StorageError.exit_code
   if isinstance(error, KeyboardInterrupt):
     return 'interrupted', INTERRUPTED_EXIT_CODE
   versions = ', '.join(

@@ -5,6 +5,7 @@ room, curves are named at their ends, and a band is always a 95 % interval.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import io
 import itertools
 import math
 from pathlib import Path
@@ -15,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 import numpy as np
+
+from metajax.run.durable_files import write_whole
 
 # Told apart by people who see fewer colours, too (Okabe and Ito 2008).
 PALETTE = (
@@ -447,8 +450,6 @@ def _numbers_or_zero(values: Any) -> np.ndarray:
 
 def _save(figure: Figure, path: str | Path) -> None:
   """Writes the PNG: the old one or the new one, whole."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.with_name(f'.{path.name}.unfinished')
-  figure.savefig(unfinished, format='png', dpi=_DOTS_PER_INCH)
-  unfinished.replace(path)
+  png = io.BytesIO()
+  figure.savefig(png, format='png', dpi=_DOTS_PER_INCH)
+  write_whole(path, png.getvalue())

@@ -4,9 +4,9 @@ import base64
 from collections.abc import Mapping
 import html
 from importlib import resources
+import io
 import json
 import os
-import pathlib
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from PIL import Image
 
 from metajax.core.motion import SHAPES, Motion
 from metajax.core.validation import InputError, check_choice, check_count
+from metajax.run.durable_files import write_whole
 
 _INK = '#1f2933'
 _GROUND = '#8a97a3'
@@ -63,7 +64,7 @@ def write_motion_page(
   template = resources.files('metajax.run') / 'motion_page.html'
   page = template.read_text(encoding='utf-8')
   page = page.replace('$TITLE', html.escape(title)).replace('$MOTIONS', text)
-  _at(path).write_text(page, encoding='utf-8')
+  write_whole(path, page.encode())
 
 
 def write_motion_image(
@@ -78,7 +79,7 @@ def write_motion_image(
   the eye compares how far each has come.
 
   Args:
-    path: the picture, `.png` or another format of matplotlib's.
+    path: the picture, `.png`.
     motions: caption to motion; at least one.
     num_poses: poses drawn of each motion, evenly spaced in time.
 
@@ -112,7 +113,9 @@ def write_motion_image(
     if axes is not axes_column[-1]:
       axes.tick_params(bottom=False)
   axes_column[-1].set_xlabel('x (m)', color=_INK)
-  figure.savefig(_at(path), dpi=160)
+  png = io.BytesIO()
+  figure.savefig(png, format='png', dpi=160)
+  write_whole(path, png.getvalue())
 
 
 def write_motion_gif(
@@ -165,13 +168,16 @@ def write_motion_gif(
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     images.append(image.quantize(64))
+  gif = io.BytesIO()
   images[0].save(
-    _at(path),
+    gif,
+    format='GIF',
     save_all=True,
     append_images=images[1:],
     duration=round(1000 / frames_per_s),
     loop=0,
   )
+  write_whole(path, gif.getvalue())
 
 
 def check_motions(motions: Mapping[str, Motion]) -> None:
@@ -205,12 +211,6 @@ def check_motions(motions: Mapping[str, Motion]) -> None:
 def _base64(array: np.ndarray) -> str:
   little_endian = np.ascontiguousarray(array, dtype='<f4')
   return base64.b64encode(little_endian.tobytes()).decode('ascii')
-
-
-def _at(path: str | os.PathLike[str]) -> pathlib.Path:
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  return path
 
 
 def _new_figure(width: float, height: float) -> Figure:

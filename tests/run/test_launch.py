@@ -1,5 +1,6 @@
 """The command line as users meet it: runs, reports, mistakes, exit codes."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from metajax.run import durable_files
 from metajax.run.launch import launch
 from tests.run.quadratic import EXPERIMENTS
 
@@ -258,6 +260,20 @@ def test_workdir_that_cannot_be_made(tmp_path, capsys):
   assert _run(tmp_path / 'file') == 2
   assert _run(tmp_path / 'file' / 'run') in (2, 5)
   assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_a_full_disk_takes_one_line(tmp_path, monkeypatch, capsys):
+  """Wherever it fills up: here, under the figures."""
+
+  def full(path, content):
+    del content
+    raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+
+  monkeypatch.setattr(durable_files, 'write_durably', full)
+  assert _run(tmp_path / 'run', '--schedule.num_steps=1') == 5
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1
+  assert 'No space left on device' in error
 
 
 def test_processes_exit_with_the_code_and_share_compiled_programs(tmp_path):
