@@ -1,7 +1,6 @@
 """MAML on few-shot regression (Finn 2018, section 4.6.1)."""
 
-from collections.abc import Mapping
-import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import optax
 from metajax.core.algorithm import Algorithm, evaluation_key
 from metajax.core.learner import TaskFamily
 from metajax.core.meta_training import meta_train
+from metajax.core.selection import select_best
 from metajax.core.validation import check_positive
 from metajax.learners.maml import MamlConfig, fine_tuning_curve, maml
 from metajax.nets.perceptrons import Perceptron
@@ -92,6 +92,13 @@ def oracle(config: MamlConfig) -> Algorithm:
     test_inner_lr=config.inner_lr,
     num_test_steps=0,
     wrap=reveal_task,
+  )
+
+
+def _selected(make, **settings) -> Callable[[MamlConfig], Algorithm]:
+  """Has an algorithm tested with its best state, by validation."""
+  return lambda config: select_best(
+    make(config, **settings), 'query_loss', every=config.validate_every
   )
 
 
@@ -257,7 +264,7 @@ def _draw_fits(report, file_name, result, inner_lr) -> None:
   learner = fine_tuning_curve(
     _network(config), inner_lr=inner_lr, num_steps=config.num_test_steps
   )
-  params = report.results[result].state.params
+  params = report.results[result].state.selected.params
   inputs = jnp.linspace(-5.0, 5.0, 200)[:, None]
 
   @jax.jit
@@ -307,7 +314,7 @@ def _experiment(name: str, source: str, config: MamlConfig) -> Experiment:
     ),
   )
   smoke = Preset(
-    config=config.replace(num_test_tasks=100),
+    config=config.replace(num_test_tasks=100, validate_every=250),
     schedule=Schedule(
       num_steps=1000, log_every=100, best_metric='query_loss/step_1'
     ),
@@ -316,14 +323,14 @@ def _experiment(name: str, source: str, config: MamlConfig) -> Experiment:
     name=name,
     source=source,
     presets={'smoke': smoke, 'laptop': paper, 'paper': paper},
-    make=sinusoid_maml,
+    make=_selected(sinusoid_maml),
     baselines={
-      'pretrained': Baseline(pretrained),
-      'from_scratch': Baseline(from_scratch, trained=False),
-      'oracle': Baseline(oracle),
+      'pretrained': Baseline(_selected(pretrained)),
+      'from_scratch': Baseline(_selected(from_scratch), trained=False),
+      'oracle': Baseline(_selected(oracle)),
     },
     evaluations={
-      f'{shots}_shot': functools.partial(sinusoid_maml, test_shots=shots)
+      f'{shots}_shot': _selected(sinusoid_maml, test_shots=shots)
       for shots in (10, 20)
     },
     report=report,

@@ -196,10 +196,14 @@ def draw_motions(report: Report, env: Env) -> None:
   motions = {}
   for index in (int(goals.argmin()), int(goals.argmax())):
     for when, qpos in (('before', before), ('after one update', after)):
-      motions[f'goal {goals[index]:+.2g} m/s, {when}'] = motion_of_positions(
+      motions[f'goal {goals[index]:+.2g}, {when}'] = motion_of_positions(
         env.model, qpos[index], env.spec.control_period_s
       )
-  write_motion_page(report.workdir / 'videos' / 'adaptation.html', motions)
+  write_motion_page(
+    report.workdir / 'videos' / 'adaptation.html',
+    motions,
+    title=f'{env.spec.name}: held-out tasks, before and after one update',
+  )
 
 
 def _experiment(

@@ -8,6 +8,7 @@ from metajax.core.adaptation import gradient_adapt
 from metajax.core.algorithm import Algorithm
 from metajax.core.learner import Episode, Examples, Learner, TaskFamily
 from metajax.core.meta_training import meta_train
+from metajax.core.selection import select_best
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 
@@ -21,6 +22,7 @@ __all__ = [
   'TaskFamily',
   'gradient_adapt',
   'meta_train',
+  'select_best',
   'shard',
   'sweep',
 ]

@@ -46,6 +46,8 @@ class MamlConfig:
     pytree_node=False, default=(40, 40)
   )
   bias_transformation_size: int = struct.field(pytree_node=False, default=0)
+  # Meta-iterations between validations, of which the best state is tested.
+  validate_every: int = struct.field(pytree_node=False, default=2000)
   # Meta-test: gradient steps, held-out tasks, and the points of each task.
   num_test_steps: int = struct.field(pytree_node=False, default=10)
   num_test_tasks: int = struct.field(pytree_node=False, default=1000)

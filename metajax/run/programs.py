@@ -126,19 +126,14 @@ class Programs:
 
   def _compiled(self, num_steps, state, bad_steps) -> tuple[Any, Any]:
     def chunk(data, state, bad_steps, run_key, first_step):
-      def body(carry, step):
-        state, bad_steps = carry
+      def body(state, step):
         key = algorithms.step_key(run_key, step)
-        state, metrics = self._algorithm.step(data, state, key)
-        skipped = metrics[SKIPPED] > 0
-        bad_steps = jnp.where(skipped, bad_steps + 1, 0)
-        return (state, bad_steps), (metrics, bad_steps)
+        return self._algorithm.step(data, state, key)
 
       steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
-      (state, bad_steps), (metrics, streaks) = jax.lax.scan(
-        body, (state, bad_steps), steps
-      )
-      return ChunkResult(state, bad_steps, chunk_metrics(metrics), streaks)
+      state, metrics = jax.lax.scan(body, state, steps)
+      streaks = streaks_of(metrics[SKIPPED] > 0, bad_steps)
+      return ChunkResult(state, streaks[-1], chunk_metrics(metrics), streaks)
 
     program = (
       self._compile(chunk, donate_argnums=(1, 2))
@@ -157,6 +152,22 @@ class Programs:
       )
     )
     return program, None if stays else wanted
+
+
+def streaks_of(skipped: Array, before: Array) -> Array:
+  """Returns how many steps in a row were skipped, up to each step.
+
+  Args:
+    skipped: `[steps, ...]` bool.
+    before: `[...]` int32, the count before the first of them.
+
+  Returns:
+    `[steps, ...]` int32.
+  """
+  counts = jnp.arange(1, skipped.shape[0] + 1, dtype=jnp.int32)
+  counts = counts.reshape((-1,) + (1,) * before.ndim)
+  last_good = jax.lax.cummax(jnp.where(skipped, 0, counts), axis=0)
+  return counts - last_good + jnp.where(last_good == 0, before[None], 0)
 
 
 def chunk_metrics(metrics: dict[str, Array]) -> dict[str, Array]:

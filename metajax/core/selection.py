@@ -1,0 +1,93 @@
+"""Model selection: meta-test takes the best state met on validation tasks."""
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.core.algorithm import Algorithm
+from metajax.core.learner import PyTree
+from metajax.core.validation import check_count
+
+_VALIDATION_STREAM = 2**32 - 3
+_NO_LOSS_YET = float(np.finfo(np.float32).max)
+
+
+@struct.dataclass
+class SelectionState:
+  """The state in training, and the best one so far."""
+
+  current: PyTree
+  best: PyTree  # like `current`
+  best_loss: Array  # [] float32
+  validation_key: Array  # typed key, of the validation tasks
+  step: Array  # [] int32, meta-iterations done
+
+  @property
+  def selected(self) -> PyTree:
+    """The best state; the one in training until there is a finite loss."""
+    is_known = self.best_loss < _NO_LOSS_YET
+    return jax.tree.map(
+      lambda best, now: jnp.where(is_known, best, now), self.best, self.current
+    )
+
+
+def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
+  """Makes the algorithm that is meta-tested with its best state, not its last.
+
+  Every `every` steps it evaluates on validation tasks, which are the same
+  each time and are not the held-out ones, and keeps the state whose mean of
+  `metric` is the least; a mean that is not finite is never the least.
+
+  Args:
+    algorithm: the algorithm.
+    metric: what `algorithm.evaluate` returns under this name is a loss.
+    every: meta-iterations between validations, >= 1.
+
+  Returns:
+    An `Algorithm` whose state is a `SelectionState` and whose `evaluate`
+    evaluates its `selected`.
+
+  Raises:
+    InputError: if `every` is not a count.
+  """
+  check_count('every', every)
+
+  def init(data, key):
+    current = algorithm.init(data, key)
+    return SelectionState(
+      current=current,
+      best=jax.tree.map(jnp.copy, current),
+      best_loss=jnp.float32(_NO_LOSS_YET),
+      validation_key=jax.random.fold_in(key, _VALIDATION_STREAM),
+      step=jnp.int32(0),
+    )
+
+  def step(data, state, key):
+    current, metrics = algorithm.step(data, state.current, key)
+
+    def validate(carry):
+      _, best, best_loss = carry
+      key = jax.random.clone(state.validation_key)  # the same each time
+      evaluated = algorithm.evaluate(data, current, key)
+      loss = jnp.mean(evaluated[metric]).astype(jnp.float32)
+      is_best = loss < best_loss
+      best = jax.tree.map(
+        lambda now, then: jnp.where(is_best, now, then), current, best
+      )
+      return jnp.array(False), best, jnp.where(is_best, loss, best_loss)
+
+    # A loop of one turn or none: unlike a branch, a sweep leaves it one.
+    is_due = (state.step + 1) % every == 0
+    _, best, best_loss = jax.lax.while_loop(
+      lambda carry: carry[0], validate, (is_due, state.best, state.best_loss)
+    )
+    return state.replace(
+      current=current, best=best, best_loss=best_loss, step=state.step + 1
+    ), metrics
+
+  def evaluate(data, state, key):
+    return algorithm.evaluate(data, state.selected, key)
+
+  return algorithm._replace(init=init, step=step, evaluate=evaluate)
