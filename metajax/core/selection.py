@@ -1,5 +1,7 @@
 """Model selection: meta-test takes the best state met on validation tasks."""
 
+import math
+
 from flax import struct
 import jax
 from jax import Array
@@ -11,6 +13,7 @@ from metajax.core.learner import PyTree
 from metajax.core.validation import check_count
 
 _VALIDATION_STREAM = 2**32 - 3
+_WORST_SHARE = 0.01
 _NO_LOSS_YET = float(np.finfo(np.float32).max)
 
 
@@ -38,7 +41,9 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
 
   Every `every` steps it evaluates on validation tasks, which are the same
   each time and are not the held-out ones, and keeps the state whose mean of
-  `metric` is the least; a mean that is not finite is never the least.
+  `metric` is the least. The worst hundredth of the tasks does not count: on a
+  rare task gradient descent diverges, and that one would decide the mean. A
+  mean that is not finite is never the least.
 
   Args:
     algorithm: the algorithm.
@@ -71,7 +76,7 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
       _, best, best_loss = carry
       key = jax.random.clone(state.validation_key)  # the same each time
       evaluated = algorithm.evaluate(data, current, key)
-      loss = jnp.mean(evaluated[metric]).astype(jnp.float32)
+      loss = _mean_without_worst(evaluated[metric])
       is_best = loss < best_loss
       best = jax.tree.map(
         lambda now, then: jnp.where(is_best, now, then), current, best
@@ -91,3 +96,9 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
     return algorithm.evaluate(data, state.selected, key)
 
   return algorithm._replace(init=init, step=step, evaluate=evaluate)
+
+
+def _mean_without_worst(losses: Array) -> Array:
+  num_counted = math.ceil((1.0 - _WORST_SHARE) * losses.shape[0])
+  # What is not a number is sorted behind all numbers.
+  return jnp.mean(jnp.sort(losses)[:num_counted]).astype(jnp.float32)

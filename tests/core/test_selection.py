@@ -79,6 +79,19 @@ def test_validation_tasks_are_not_the_held_out_ones():
   assert abs(float(state.best_loss) - float(jnp.mean(held_out))) > 1e-6
 
 
+@pytest.mark.parametrize('worst', [1e9, np.inf, np.nan])
+def test_the_worst_hundredth_of_the_tasks_does_not_count(worst):
+  algorithm = walk([9.0, 8.0, 7.0])
+
+  def evaluate(data, state, key):
+    losses = jnp.full((200,), data[state]).at[7].set(worst)
+    return {**algorithm.evaluate(data, state, key), 'loss': losses}
+
+  chosen = select_best(algorithm._replace(evaluate=evaluate), 'loss', every=1)
+  state = train(chosen, 2)
+  assert float(state.best_loss) == 7.0
+
+
 def test_columns_of_a_sweep_select_each_for_itself():
   columns = sweep(
     lambda config: select_best(walk(LOSSES), 'noise', every=1), [()], [0, 1, 2]
