@@ -102,7 +102,7 @@ class _Command(NamedTuple):
       return algorithm
     devices = jax.devices()[: self.devices]
     return shard(
-      algorithm, jax.make_mesh((self.devices,), ('tasks',), devices=devices)
+      algorithm, jax.make_mesh((len(devices),), ('tasks',), devices=devices)
     )
 
 
