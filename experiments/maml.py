@@ -181,10 +181,7 @@ def report(report: Report) -> None:
     reference={
       label: values for label, values in _TABLE_10.items() if label in curves
     },
-    title=(
-      f'Fine-tuning on {config.test_shots} points of a held-out sinusoid, '
-      'where it converges'
-    ),
+    title=f'Fine-tuned on {config.test_shots} points, where it converges',
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
@@ -200,7 +197,7 @@ def report(report: Report) -> None:
         (20, '20_shot/'),
       )
     },
-    title='MAML, fine-tuned on several numbers of points, where it converges',
+    title='MAML by number of points, where it converges',
     ylabel='mean squared error',
     xlabel='gradient steps',
     log_scale=True,
