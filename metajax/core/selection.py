@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax.core.algorithm import Algorithm
 from metajax.core.learner import PyTree
-from metajax.core.validation import check_count
+from metajax.core.validation import check_choice, check_count
 
 _VALIDATION_STREAM = 2**32 - 3
 _WORST_SHARE = 0.01
@@ -55,7 +55,8 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
     evaluates its `selected`.
 
   Raises:
-    InputError: if `every` is not a count.
+    InputError: if `every` is not a count; when the step is traced, if nothing
+      of the name of `metric` is evaluated.
   """
   check_count('every', every)
 
@@ -76,6 +77,7 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
       _, best, best_loss = carry
       key = jax.random.clone(state.validation_key)  # the same each time
       evaluated = algorithm.evaluate(data, current, key)
+      check_choice('metric', metric, sorted(evaluated))
       loss = _mean_without_worst(evaluated[metric])
       is_best = loss < best_loss
       best = jax.tree.map(

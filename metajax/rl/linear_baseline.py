@@ -67,7 +67,7 @@ def _residual(columns: Array, target: Array) -> Array:
   """Returns what a least-squares fit of columns leaves of the target.
 
   By modified Gram-Schmidt with the target as the last column, which is as
-  stable as Householder's QR (Bjorck 1967). LAPACK's QR is no faster, and its
+  stable as Householder's QR (Bjorck 1967). LAPACK's QR is quicker, but its
   batched calls occupy the threads of XLA:CPU while they wait for others: on
   several devices they wait for ever.
 

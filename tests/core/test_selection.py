@@ -108,3 +108,8 @@ def test_selection_keeps_the_contract_of_an_algorithm():
 def test_validations_are_counted():
   with pytest.raises(InputError, match='every'):
     select_best(walk(LOSSES), 'loss', every=0)
+
+
+def test_the_metric_is_one_that_is_evaluated():
+  with pytest.raises(InputError, match='metric'):
+    train(select_best(walk(LOSSES), 'los', every=1), 1)
