@@ -1,6 +1,6 @@
 """The environment: a simulated body and what is asked of it, as functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -8,6 +8,9 @@ from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
+
+from metajax.core.validation import InputError, is_traced, reject
 
 PyTree = Any
 Task = PyTree
@@ -49,6 +52,29 @@ class EnvState:
   observation: Array  # [observation_size] float32
   reward: Array  # [] float32, of the step that led here; 0 after a reset
   done: Array  # [] bool
+  # Name to [] float32, what else this moment tells: `success` (1.0 or 0.0),
+  # distances in m. Always the same names.
+  metrics: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+  memory: PyTree = ()  # what the environment itself remembers from step to step
+
+
+def first_state(
+  task: Task,
+  physics: PyTree,
+  observation: Array,
+  metrics: Mapping[str, Array] | None = None,
+  memory: PyTree = (),
+) -> EnvState:
+  """Returns the state that an episode begins with: no reward yet, not done."""
+  return EnvState(
+    task=task,
+    physics=physics,
+    observation=observation,
+    reward=jnp.zeros(()),
+    done=jnp.zeros((), bool),
+    metrics=metrics or {},
+    memory=memory,
+  )
 
 
 class Env(NamedTuple):
@@ -57,6 +83,9 @@ class Env(NamedTuple):
   Attributes:
     spec: sizes and times.
     sample_task: `(key) -> task`. The task is data: a pytree of arrays.
+    sample_test_task: `(key) -> task`, a held-out one: of shapes, joints or
+      families that `sample_task` never draws. None where both would draw from
+      the same distribution.
     reset: `(task, key) -> state`, at the start of an episode.
     step: `(state, action) -> state`, one control period later. `action` is
       `[action_size]` float32.
@@ -72,6 +101,59 @@ class Env(NamedTuple):
   step: Callable[[EnvState, Array], EnvState]
   model: Any = None
   holds_physics: bool = False
+  sample_test_task: Callable[[Array], Task] | None = None
+
+
+def held_out(env: Env) -> Env:
+  """Returns the environment with its held-out tasks in place of the others."""
+  return env._replace(sample_task=env.sample_test_task or env.sample_task)
+
+
+def checked(env: Env) -> Env:
+  """Returns the environment with a door: what does not fit is named.
+
+  Args:
+    env: the environment.
+
+  Returns:
+    An environment whose `reset` raises `InputError` for a task of another
+    family, and whose `step` does for an action of another size or, outside
+    of any transformation, one that is not finite. Inside, an action that is
+    not finite ends the episode (`metajax.envs.rollout.guarded_step`).
+  """
+  spec = env.spec
+  like = jax.eval_shape(env.sample_task, jax.random.key(0))
+  expected = _describe_task(like)
+
+  def reset(task: Task, key: Array) -> EnvState:
+    got = _describe_task(task)
+    if got != expected:
+      raise InputError(
+        f'task: expected one of {spec.name}, {expected}, got {got}'
+      )
+    return env.reset(task, key)
+
+  def step(state: EnvState, action: Array) -> EnvState:
+    if jnp.shape(action) != (spec.action_size,):
+      raise reject(
+        'action',
+        f'an array [{spec.action_size}] for {spec.name}',
+        jnp.shape(action),
+      )
+    if not is_traced(action) and not np.isfinite(np.asarray(action)).all():
+      raise reject('action', 'finite numbers', np.asarray(action).tolist())
+    return env.step(state, action)
+
+  return env._replace(reset=reset, step=step)
+
+
+def _describe_task(task: Task) -> str:
+  """Returns a task's type and the shapes of its leaves, in one line."""
+  leaves = ', '.join(
+    f'{jax.tree_util.keystr(path).lstrip(".")}{list(jnp.shape(leaf))}'
+    for path, leaf in jax.tree.leaves_with_path(task)
+  )
+  return f'{type(task).__name__}({leaves})'
 
 
 def reveal_task(env: Env) -> Env:

@@ -9,11 +9,18 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import check_choice, check_count
-from metajax.envs.environment import Env, EnvSpec, EnvState
+from metajax.envs.engines import load_model, make_physics
+from metajax.envs.environment import (
+  Env,
+  EnvSpec,
+  EnvState,
+  checked,
+  first_state,
+)
 from metajax.envs.physics import (
+  Measurement,
   PhysicsState,
-  load_model,
-  mjx_physics,
+  field_of,
   tree_velocity,
 )
 
@@ -33,7 +40,9 @@ class LocomotionTask:
   model_fields: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
-def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
+def half_cheetah(
+  goal: str = 'velocity', horizon: int = 200, *, physics: str = 'mjx'
+) -> Env:
   """Builds the half-cheetah (Finn 2018, section 4.6.3; Duan et al. 2016).
 
   With `v` the x-velocity of the body's centre of mass after the step, m/s, and
@@ -53,6 +62,7 @@ def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
   Args:
     goal: `velocity` or `direction`.
     horizon: control steps in an episode.
+    physics: name of the engine, `mjx` or `c`.
 
   Returns:
     The environment; its tasks are `LocomotionTask`, whose `model_fields` may
@@ -64,16 +74,13 @@ def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
   check_choice('goal', goal, _GOALS)
   check_count('horizon', horizon)
   model = load_model('half_cheetah.xml')
-  physics = mjx_physics(model)
+  world = make_physics(model, physics)
   initial_qpos = jnp.asarray(model.qpos0, jnp.float32)
 
-  def observe(state: PhysicsState, task: LocomotionTask) -> tuple[Array, Array]:
-    data = physics.measure(state, model_fields=task.model_fields)
-    observation = jnp.concatenate(
-      [state.qpos[1:], state.qvel, data.subtree_com[1]]
+  def observe(state: PhysicsState, measured: Measurement) -> Array:
+    return jnp.concatenate(
+      [state.qpos[1:], state.qvel, measured.subtree_com[1]]
     )
-    masses = physics.body_masses(task.model_fields)
-    return observation, tree_velocity(data, masses)[0]
 
   def sample_task(key: Array) -> LocomotionTask:
     if goal == 'velocity':
@@ -85,48 +92,43 @@ def half_cheetah(goal: str = 'velocity', horizon: int = 200) -> Env:
   def reset(task: LocomotionTask, key: Array) -> EnvState:
     position_key, velocity_key = jax.random.split(key)
     noise = _POSITION_NOISE * jax.random.normal(position_key, (model.nq,))
-    state = physics.reset(
+    state = world.reset(
       initial_qpos + noise,
       _VELOCITY_NOISE * jax.random.normal(velocity_key, (model.nv,)),
     )
-    return EnvState(
-      task=task,
-      physics=state,
-      observation=observe(state, task)[0],
-      reward=jnp.zeros(()),
-      done=jnp.zeros((), bool),
-    )
+    measured = world.measure(state, model_fields=task.model_fields)
+    return first_state(task, state, observe(state, measured))
 
   def step(state: EnvState, action: Array) -> EnvState:
     task = state.task
     action = jnp.clip(action, -1.0, 1.0)
-    next_physics = physics.step(
+    next_physics, measured = world.step(
       state.physics, action, model_fields=task.model_fields
     )
-    observation, velocity = observe(next_physics, task)
+    masses = field_of(world, 'body_mass', task.model_fields)
+    velocity = tree_velocity(measured, masses)[0]
     if goal == 'velocity':
       progress = -jnp.abs(velocity - task.goal)
     else:
       progress = task.goal * velocity
-    return EnvState(
-      task=task,
+    return state.replace(
       physics=next_physics,
-      observation=observation,
+      observation=observe(next_physics, measured),
       reward=progress - _CONTROL_COST * jnp.sum(jnp.square(action)),
-      done=jnp.zeros((), bool),
     )
 
-  return Env(
+  env = Env(
     spec=EnvSpec(
       name=f'half_cheetah_{goal}',
       observation_size=model.nq - 1 + model.nv + 3,
       action_size=model.nu,
       horizon=horizon,
-      control_period_s=physics.time_step_s,
+      control_period_s=world.time_step_s,
     ),
     sample_task=sample_task,
     reset=reset,
     step=step,
     model=model,
-    holds_physics=True,
+    holds_physics=world.needs_options,
   )
+  return checked(env)

@@ -1,16 +1,58 @@
 """Turns joint positions into the motion of shapes, on the host."""
 
+import copy
 import importlib
 from typing import Any
 
 import numpy as np
 
 from metajax.core.motion import SHAPES, Motion
-from metajax.core.validation import check_positive, reject
+from metajax.core.validation import InputError, check_positive, reject
+from metajax.envs.environment import Env, EnvState
+
+
+def motion_of_states(env: Env, states: EnvState) -> Motion:
+  """Turns one episode's states into the motion of its shapes.
+
+  The shapes are the task's own where it changes them (`model_fields`), and so
+  are the colours (`appearance`).
+
+  Args:
+    env: an environment with a model.
+    states: one episode's, with a leading `[frames]` axis, as
+      `metajax.envs.rollout.record_episode` returns them.
+
+  Returns:
+    The motion.
+
+  Raises:
+    InputError: if the environment has no model.
+  """
+  if env.model is None:
+    raise InputError(f'env: expected one with a model, got {env.spec.name}')
+  model, task = copy.copy(env.model), states.task
+  for name, values in getattr(task, 'model_fields', {}).items():
+    if name.startswith(('geom_', 'body_pos', 'body_quat', 'site_')):
+      getattr(model, name)[:] = np.asarray(values)[0]
+  if hasattr(task, 'appearance'):
+    model.geom_rgba[:] = np.asarray(task.appearance.geom_rgba)[0]
+  return motion_of_positions(
+    model,
+    np.asarray(states.physics.qpos),
+    env.spec.control_period_s,
+    mocap=(
+      np.asarray(states.physics.mocap_pos),
+      np.asarray(states.physics.mocap_quat),
+    ),
+  )
 
 
 def motion_of_positions(
-  model: Any, qpos: np.ndarray, frame_period_s: float
+  model: Any,
+  qpos: np.ndarray,
+  frame_period_s: float,
+  *,
+  mocap: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Motion:
   """Places a model's shapes at each of its joint positions.
 
@@ -20,6 +62,8 @@ def motion_of_positions(
     model: a `mujoco.MjModel`, as `Env.model`.
     qpos: [frames, nq] joint positions, m and rad.
     frame_period_s: seconds between two frames, `env.spec.control_period_s`.
+    mocap: ([frames, nmocap, 3], [frames, nmocap, 4]), m and quaternions of
+      the bodies that are placed; None: where the model has them.
 
   Returns:
     The motion. Its focus is the centre of mass of all that moves.
@@ -48,6 +92,8 @@ def motion_of_positions(
   focus = np.zeros((len(qpos), 3), np.float32)
   for frame, positions in enumerate(qpos):
     data.qpos[:] = positions
+    if mocap is not None:
+      data.mocap_pos[:], data.mocap_quat[:] = (part[frame] for part in mocap)
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     focus[frame] = data.subtree_com[0]

@@ -9,7 +9,13 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import check_choice, check_count, check_positive
-from metajax.envs.environment import Env, EnvSpec, EnvState
+from metajax.envs.environment import (
+  Env,
+  EnvSpec,
+  EnvState,
+  checked,
+  first_state,
+)
 
 _REWARDS = ('neg_distance', 'neg_squared_distance')
 # Half the side of the square that goals are drawn from.
@@ -70,13 +76,7 @@ def navigation(
   def reset(task: NavigationTask, key: Array) -> EnvState:
     del key  # nothing is random in a reset
     position = jnp.zeros((2,))
-    return EnvState(
-      task=task,
-      physics=_Point(position=position),
-      observation=position,
-      reward=jnp.zeros(()),
-      done=jnp.zeros((), bool),
-    )
+    return first_state(task, _Point(position=position), position)
 
   def step(state: EnvState, action: Array) -> EnvState:
     move = _STEP_LIMIT * jnp.clip(action, -1.0, 1.0)
@@ -86,15 +86,14 @@ def navigation(
       reward_t = -jnp.sqrt(squared_distance)
     else:
       reward_t = -squared_distance
-    return EnvState(
-      task=state.task,
+    return state.replace(
       physics=_Point(position=position),
       observation=position,
       reward=reward_t,
       done=squared_distance < math.pow(goal_radius, 2),
     )
 
-  return Env(
+  env = Env(
     spec=EnvSpec(
       name='navigation',
       observation_size=2,
@@ -106,3 +105,4 @@ def navigation(
     reset=reset,
     step=step,
   )
+  return checked(env)

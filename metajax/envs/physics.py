@@ -1,16 +1,13 @@
-"""Articulated bodies: the one place that advances them."""
+"""Articulated bodies: what every physics engine offers to environments."""
 
 from collections.abc import Callable, Mapping
-import contextlib
 import functools
-import importlib
-from importlib import resources
-import io
 from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.core.validation import InputError, check_count, reject
 
@@ -38,6 +35,36 @@ class PhysicsState(NamedTuple):
   mocap_quat: Array
 
 
+class Measurement(NamedTuple):
+  """Where everything is, and how fast: it follows from a `PhysicsState`.
+
+  It is of this very moment; an engine's own derived fields lag one time step
+  behind after a step.
+
+  Attributes:
+    xpos: [nbody, 3] float32, m, origins of the bodies in the world.
+    xquat: [nbody, 4] float32, their orientations.
+    xipos: [nbody, 3] float32, m, their centres of mass.
+    geom_xpos: [ngeom, 3] float32, m.
+    geom_xmat: [ngeom, 3, 3] float32.
+    site_xpos: [nsite, 3] float32, m.
+    site_xmat: [nsite, 3, 3] float32.
+    subtree_com: [nbody, 3] float32, m, centre of mass of each subtree.
+    cvel: [nbody, 6] float32, angular (rad/s) then linear (m/s) velocity of
+      each body, at the centre of mass of its tree (`point_velocity`).
+  """
+
+  xpos: Array
+  xquat: Array
+  xipos: Array
+  geom_xpos: Array
+  geom_xmat: Array
+  site_xpos: Array
+  site_xmat: Array
+  subtree_com: Array
+  cvel: Array
+
+
 # A task's own physics: {name of an array of the model: its value}.
 ModelFields = Mapping[str, Array]
 
@@ -48,177 +75,172 @@ class Physics(NamedTuple):
   `model_fields` replaces arrays of the model by their names
   (`{'actuator_gear': ..., 'pair_friction': ...}`), traced or not: this is how
   a task has physics of its own. Contacts here are explicit pairs, so friction
-  is `pair_friction`; whoever changes `body_mass` scales `body_inertia` too.
+  is `pair_friction`; what follows from masses `mass_properties` computes.
 
   Attributes:
-    reset: `(qpos, qvel) -> PhysicsState`, at rest in all else.
+    engine: name of the engine.
+    model: the host's `mujoco.MjModel`.
+    reset: `(qpos, qvel=0, *, mocap_pos=None, mocap_quat=None) ->
+      PhysicsState`, at rest in all else; bodies that are placed stand where
+      the model has them.
     step: `(state, ctrl, *, num_substeps=1, model_fields=None,
-      body_forces=None) -> PhysicsState`, `num_substeps` time steps later under
-      constant control `ctrl` [nu]. `body_forces` [nbody, 6] float32, N and
-      N m, act on the bodies' centres of mass in the world's frame.
-    measure: `(state, *, model_fields=None) -> data`. The engine's public
-      fields that follow from positions and velocities (`xpos`, `xquat`,
-      `xipos`, `site_xpos`, `geom_xpos`, `subtree_com`, `cvel`, ...), of this
-      very moment: after a step, the engine's own lag one time step behind.
-    body_masses: `(model_fields=None) -> [nbody]` float32, kg.
+      body_forces=None) -> (PhysicsState, Measurement)`, `num_substeps` time
+      steps later under constant control `ctrl` [nu]. `body_forces` [nbody, 6]
+      float32, N and N m, act on the bodies' centres of mass in the world's
+      frame.
+    measure: `(state, *, model_fields=None) -> Measurement`.
     time_step_s: seconds of one substep.
+    needs_options: whether programs that step it need the compiler options for
+      articulated bodies (`metajax.core.compilation`).
   """
 
-  reset: Callable[[Array, Array], PhysicsState]
-  step: Callable[..., PhysicsState]
-  measure: Callable[..., Any]
-  body_masses: Callable[..., Array]
+  engine: str
+  model: Any
+  reset: Callable[..., PhysicsState]
+  step: Callable[..., tuple[PhysicsState, Measurement]]
+  measure: Callable[..., Measurement]
   time_step_s: float
+  needs_options: bool
 
 
-def load_model(file_name: str) -> Any:
-  """Compiles one of the package's own MJCF models.
+def reset_of(model: Any, num_activations: int) -> Callable[..., PhysicsState]:
+  """Returns `Physics.reset` for a model; engines share it."""
+  placed = [i for i in range(model.nbody) if model.body_mocapid[i] >= 0]
+  placed.sort(key=lambda i: model.body_mocapid[i])
+  home_pos = jnp.asarray(model.body_pos[placed], jnp.float32).reshape(-1, 3)
+  home_quat = jnp.asarray(model.body_quat[placed], jnp.float32).reshape(-1, 4)
 
-  Args:
-    file_name: a file in `metajax/envs/models`, `half_cheetah.xml`.
-
-  Returns:
-    The host's `mujoco.MjModel`.
-
-  Raises:
-    InputError: if there is no such file.
-  """
-  # Here, so that `import metajax` stays quick.
-  mujoco = importlib.import_module('mujoco')
-  models = resources.files('metajax.envs') / 'models'
-  source = models / file_name
-  if not source.is_file():
-    known = sorted(x.name for x in models.iterdir() if x.name.endswith('.xml'))
-    raise reject('file_name', f'one of {", ".join(known)}', file_name)
-  return mujoco.MjModel.from_xml_string(source.read_text(encoding='utf-8'))
-
-
-def mjx_physics(model: Any) -> Physics:
-  """Puts a model on MuJoCo XLA, the engine written in JAX.
-
-  Programs that step it want `holds_physics=True` when they are compiled
-  (`metajax.core.compilation`): on CPU an arm is hundreds of times slower
-  without.
-
-  Args:
-    model: a `mujoco.MjModel`.
-
-  Returns:
-    The physics; the model's numbers are constants of what is compiled, save
-    those that `model_fields` names.
-  """
-  mjx = _import_mjx()
-  device_model = mjx.put_model(model, impl='jax')
-  blank = mjx.make_data(model, impl='jax')
-
-  def with_fields(model_fields: ModelFields | None):
-    if not model_fields:
-      return device_model
-    _check_model_fields(device_model, model_fields)
-    return device_model.tree_replace(dict(model_fields))
-
-  def load(state: PhysicsState):
-    return blank.replace(**state._asdict())
-
-  def reset(qpos: Array, qvel: Array) -> PhysicsState:
+  def reset(
+    qpos: Array,
+    qvel: Array | None = None,
+    *,
+    mocap_pos: Array | None = None,
+    mocap_quat: Array | None = None,
+  ) -> PhysicsState:
+    at_rest = jnp.zeros((model.nv,), jnp.float32)
     return PhysicsState(
       qpos=jnp.asarray(qpos, jnp.float32),
-      qvel=jnp.asarray(qvel, jnp.float32),
-      act=blank.act,
-      qacc_warmstart=jnp.zeros_like(blank.qacc_warmstart),
-      mocap_pos=blank.mocap_pos,
-      mocap_quat=blank.mocap_quat,
+      qvel=at_rest if qvel is None else jnp.asarray(qvel, jnp.float32),
+      act=jnp.zeros((num_activations,), jnp.float32),
+      qacc_warmstart=at_rest,
+      mocap_pos=home_pos if mocap_pos is None else mocap_pos,
+      mocap_quat=home_quat if mocap_quat is None else mocap_quat,
     )
 
-  # Jitted, so that programs which step the same world trace the engine once.
-  @functools.partial(jax.jit, static_argnames='num_substeps')
-  @_any_rank
-  def step(
-    state: PhysicsState,
-    ctrl: Array,
-    *,
-    num_substeps: int = 1,
-    model_fields: ModelFields | None = None,
-    body_forces: Array | None = None,
-  ) -> PhysicsState:
-    check_count('num_substeps', num_substeps)
-    own_model = with_fields(model_fields)
-    inputs = {'ctrl': ctrl}
-    if body_forces is not None:
-      inputs['xfrc_applied'] = body_forces
-
-    def substep(state: PhysicsState, _) -> tuple[PhysicsState, None]:
-      data = mjx.step(own_model, load(state).replace(**inputs))
-      return (
-        PhysicsState(*(getattr(data, name) for name in PhysicsState._fields)),
-        None,
-      )
-
-    if num_substeps == 1:
-      return substep(state, None)[0]
-    return jax.lax.scan(substep, state, length=num_substeps)[0]
-
-  @jax.jit
-  @_any_rank
-  def measure(
-    state: PhysicsState, *, model_fields: ModelFields | None = None
-  ) -> Any:
-    own_model = with_fields(model_fields)
-    data = mjx.kinematics(own_model, load(state))
-    return mjx.com_vel(own_model, mjx.com_pos(own_model, data))
-
-  def body_masses(model_fields: ModelFields | None = None) -> Array:
-    return with_fields(model_fields).body_mass
-
-  return Physics(
-    reset=reset,
-    step=step,
-    measure=measure,
-    body_masses=body_masses,
-    time_step_s=float(model.opt.timestep),
-  )
+  return reset
 
 
-def tree_velocity(data: Any, body_masses: Array) -> Array:
+def field_of(
+  physics: Physics, name: str, model_fields: ModelFields | None = None
+) -> Array:
+  """Returns an array of the model, the task's own if it has one.
+
+  Args:
+    physics: the physics.
+    name: name of the array in the model, `body_mass`.
+    model_fields: the task's own arrays.
+
+  Returns:
+    The array, as the model has it, float32.
+  """
+  if model_fields and name in model_fields:
+    return model_fields[name]
+  array = functools.reduce(getattr, name.split('.'), physics.model)
+  return jnp.asarray(array, jnp.float32)
+
+
+def point_velocity(
+  measurement: Measurement, root: int, body: int, point: Array
+) -> Array:
+  """Returns the velocity of a point that moves with a body.
+
+  `v_p = v_c + w x (p - c)`, with the body's spatial velocity `(w, v_c)` taken
+  at the centre of mass `c` of its tree.
+
+  Args:
+    measurement: what an engine measured.
+    root: index of the body that the tree hangs from (`model.body_rootid`).
+    body: index of the body.
+    point: [3] float32, m, in the world.
+
+  Returns:
+    [3] float32, m/s.
+  """
+  angular, linear = jnp.split(measurement.cvel[body], 2)
+  return linear + jnp.cross(angular, point - measurement.subtree_com[root])
+
+
+def tree_velocity(measurement: Measurement, body_masses: Array) -> Array:
   """Returns the velocity of the centre of mass of a one-tree world.
 
   `v = sum_i m_i (v_i + w_i x (x_i - c)) / sum_i m_i`, with each body's spatial
   velocity `(w_i, v_i)` taken at the tree's centre of mass `c`.
 
   Args:
-    data: what `Physics.measure` returned; its bodies, the world apart, hang
+    measurement: what an engine measured; its bodies, the world apart, hang
       from one root.
     body_masses: [nbody] float32, kg; the world has none.
 
   Returns:
-    [3] float32, m/s. It is the derivative of `data.subtree_com` of the root.
+    [3] float32, m/s. It is the derivative of `subtree_com` of the root.
   """
-  angular, linear = jnp.split(data.cvel, 2, axis=-1)
-  offsets = data.xipos - data.subtree_com[1][None, :]
+  angular, linear = jnp.split(measurement.cvel, 2, axis=-1)
+  offsets = measurement.xipos - measurement.subtree_com[1][None, :]
   velocities = linear + jnp.cross(angular, offsets)
   masses = body_masses[:, None]
   return jnp.sum(masses * velocities, axis=0) / jnp.sum(body_masses)
 
 
-def _check_model_fields(device_model: Any, model_fields: ModelFields) -> None:
-  for name, value in model_fields.items():
+def check_model_fields(model: Any, model_fields: ModelFields | None) -> None:
+  """Checks that a task's own arrays fit the model.
+
+  Args:
+    model: the host's `mujoco.MjModel`.
+    model_fields: name to array; dots lead into the options (`opt.gravity`).
+
+  Raises:
+    InputError: naming the array that the model does not have, or its shape.
+  """
+  for name, value in (model_fields or {}).items():
     try:
-      like = functools.reduce(getattr, name.split('.'), device_model)
+      like = functools.reduce(getattr, name.split('.'), model)
     except AttributeError:
       like = None
-    if not isinstance(like, jax.Array):
+    if np.asarray(like).dtype != float:
       raise reject(
         'model_fields', "names of the model's floating-point arrays", name
       )
-    if jnp.shape(value) != like.shape:
+    if jnp.shape(value) != np.shape(like):
       raise InputError(
-        f'model_fields[{name!r}]: expected shape {like.shape}, got'
+        f'model_fields[{name!r}]: expected shape {np.shape(like)}, got'
         f' {jnp.shape(value)}'
       )
 
 
-def _any_rank(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Lets the engine broadcast over ranks where a program forbids it."""
+def check_step(
+  model: Any,
+  ctrl: Array,
+  num_substeps: int,
+  model_fields: ModelFields | None,
+  body_forces: Array | None,
+) -> None:
+  """Checks what `Physics.step` is given; engines share it.
+
+  Raises:
+    InputError: naming what does not fit the model.
+  """
+  check_count('num_substeps', num_substeps)
+  if jnp.shape(ctrl) != (model.nu,):
+    raise reject('ctrl', f'an array [{model.nu}]', jnp.shape(ctrl))
+  if body_forces is not None and jnp.shape(body_forces) != (model.nbody, 6):
+    raise reject(
+      'body_forces', f'an array [{model.nbody}, 6]', jnp.shape(body_forces)
+    )
+  check_model_fields(model, model_fields)
+
+
+def any_rank(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Lets an engine broadcast over ranks where a program forbids it."""
 
   @functools.wraps(function)
   def wrapped(*args, **kwargs):
@@ -226,10 +248,3 @@ def _any_rank(function: Callable[..., Any]) -> Callable[..., Any]:
       return function(*args, **kwargs)
 
   return wrapped
-
-
-def _import_mjx() -> Any:
-  """Imports MuJoCo XLA without what it prints about engines it lacks."""
-  with contextlib.redirect_stdout(io.StringIO()):
-    from mujoco import mjx
-  return mjx

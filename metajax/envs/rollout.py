@@ -1,6 +1,6 @@
 """Rolls a policy out in an environment, and what comes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ class Trajectory(NamedTuple):
     valid: [T] bool, whether the row is a real step. The other rows repeat
       the last state and count for nothing.
     times: [T] int32, the number of the step inside its episode, from 0.
+    metrics: name to [T] float32, what the environment told after the step.
   """
 
   observations: Array
@@ -36,6 +37,7 @@ class Trajectory(NamedTuple):
   terminals: Array
   valid: Array
   times: Array
+  metrics: Mapping[str, Array] = {}  # noqa: RUF012
 
 
 def rollout(
@@ -103,8 +105,9 @@ def rollout(
 
   if not auto_reset:
 
-    def step_episode(carry, step_key):
+    def step_episode(carry, key_and_time):
       state, memory = carry
+      step_key, time = key_and_time
       step_key = jax.random.wrap_key_data(step_key, impl=key_impl)
       action, memory = policy(state.observation, memory, step_key)
       next_state = _select(
@@ -112,17 +115,22 @@ def rollout(
         dataclasses.replace(state, reward=jnp.zeros_like(state.reward)),
         guarded_step(env, state, action),
       )
-      row = (
-        state.observation,
-        action,
-        next_state.reward,
-        next_state.done & ~state.done,
-        ~state.done,
+      row = Trajectory(
+        observations=state.observation,
+        actions=action,
+        rewards=next_state.reward,
+        terminals=next_state.done & ~state.done,
+        valid=~state.done,
+        times=time,
+        metrics=next_state.metrics,
       )
       return (next_state, memory), row
 
-    _, rows = jax.lax.scan(step_episode, (state, memory), policy_keys)
-    return Trajectory(*rows, times=jnp.arange(num_steps, dtype=jnp.int32))
+    times = jnp.arange(num_steps, dtype=jnp.int32)
+    _, trajectory = jax.lax.scan(
+      step_episode, (state, memory), (policy_keys, times)
+    )
+    return trajectory
 
   def step_episodes(carry, step_keys):
     state, memory, time = carry
@@ -138,6 +146,7 @@ def rollout(
       terminals=next_state.done,
       valid=jnp.ones((), bool),
       times=time,
+      metrics=next_state.metrics,
     )
     is_over = next_state.done | (time + 1 >= horizon)
     next_state = _select(is_over, env.reset(task, fresh_key), next_state)
@@ -234,6 +243,26 @@ def episode_return(trajectory: Trajectory) -> Array:
   )
   counts = trajectory.valid & ~before
   return jnp.sum(jnp.where(counts, trajectory.rewards, 0.0), axis=-1)
+
+
+def has_succeeded(trajectory: Trajectory, num_steps: int = 1) -> Array:
+  """Says of each trajectory whether its first episode was a success.
+
+  Args:
+    trajectory: rows along the last axis of its `rewards`; axes for tasks and
+      episodes may stand in front. Its environment tells `success`.
+    num_steps: steps in which `success` must hold, not necessarily in a row.
+
+  Returns:
+    [...] bool.
+
+  Raises:
+    InputError: if the environment does not tell `success`.
+  """
+  if 'success' not in trajectory.metrics:
+    raise reject('trajectory', 'the metric success', sorted(trajectory.metrics))
+  successes = trajectory._replace(rewards=trajectory.metrics['success'])
+  return episode_return(successes) >= num_steps
 
 
 def is_last_step(trajectory: Trajectory) -> Array:

@@ -135,7 +135,11 @@ def _check_layout(
     'valid': (axes, jnp.bool_),
     'times': (axes, jnp.int32),
   }
-  for name, array in trajectories._asdict().items():
+  arrays = trajectories._asdict()
+  for name, array in arrays.pop('metrics').items():
+    arrays[f'metrics[{name!r}]'] = array
+    expected[f'metrics[{name!r}]'] = (axes, jnp.float32)
+  for name, array in arrays.items():
     shape, dtype = expected[name]
     assert (array.shape, array.dtype) == (shape, dtype), (
       f'{name}: expected {dtype.__name__}{list(shape)}, got'

@@ -6,7 +6,7 @@ import pytest
 
 from metajax.core.validation import InputError
 from metajax.envs.motion import motion_of_positions
-from metajax.envs.physics import load_model
+from metajax.envs.engines import load_model
 
 
 def test_shapes_stand_where_the_engine_puts_them():

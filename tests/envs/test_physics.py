@@ -11,7 +11,8 @@ import pytest
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.compilation import CPU_PHYSICS_OPTIONS, compile_hot
 from metajax.core.validation import InputError
-from metajax.envs.physics import load_model, mjx_physics, tree_velocity
+from metajax.envs.engines import load_model, make_physics
+from metajax.envs.physics import field_of, tree_velocity
 from metajax.run.loop import run
 from metajax.run.schedule import Schedule
 
@@ -57,11 +58,11 @@ def c_trajectory(cheetah):
 
 def test_one_step_equals_c_mujoco(cheetah, c_trajectory):
   qpos, qvel, warmstart, ctrl, next_qpos, next_qvel, touches = c_trajectory
-  physics = mjx_physics(cheetah)
+  physics = make_physics(cheetah)
 
   def step(qpos, qvel, warmstart, ctrl):
     state = physics.reset(qpos, qvel)._replace(qacc_warmstart=warmstart)
-    return physics.step(state, ctrl)
+    return physics.step(state, ctrl)[0]
 
   inputs = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, warmstart, ctrl)]
   state = compile_hot(jax.vmap(step), holds_physics=True)(*inputs)
@@ -78,11 +79,11 @@ def test_one_step_equals_c_mujoco(cheetah, c_trajectory):
 
 def test_measured_velocity_is_that_of_c_mujoco(cheetah, c_trajectory):
   qpos, qvel = c_trajectory[:2]
-  physics = mjx_physics(cheetah)
+  physics = make_physics(cheetah)
 
   def measure(qpos, qvel):
     data = physics.measure(physics.reset(qpos, qvel))
-    return data.subtree_com[1], tree_velocity(data, physics.body_masses())
+    return data.subtree_com[1], tree_velocity(data, field_of(physics, 'body_mass'))
 
   centres, velocities = compile_hot(jax.vmap(measure), holds_physics=True)(
     qpos[:10], qvel[:10]
@@ -104,7 +105,7 @@ def test_model_fields_equal_a_recompiled_model(cheetah):
     'actuator_gear': jnp.asarray(edited.actuator_gear, jnp.float32),
     'pair_friction': jnp.asarray(edited.pair_friction, jnp.float32),
   }
-  original, recompiled = mjx_physics(cheetah), mjx_physics(edited)
+  original, recompiled = make_physics(cheetah), make_physics(edited)
   start = original.reset(
     cheetah.qpos0 - np.eye(cheetah.nq)[1] * 0.1, np.ones(cheetah.nv) * 0.3
   )
@@ -113,7 +114,7 @@ def test_model_fields_equal_a_recompiled_model(cheetah):
   def advance(model_fields):
     return original.step(
       start, ctrl, num_substeps=30, model_fields=model_fields
-    )
+    )[0]
 
   replaced = compile_hot(advance, holds_physics=True)(fields)
   same = {
@@ -121,7 +122,8 @@ def test_model_fields_equal_a_recompiled_model(cheetah):
   }
   unchanged = compile_hot(advance, holds_physics=True)(same)
   expected = compile_hot(
-    lambda: recompiled.step(start, ctrl, num_substeps=30), holds_physics=True
+    lambda: recompiled.step(start, ctrl, num_substeps=30)[0],
+    holds_physics=True,
   )()
   np.testing.assert_allclose(replaced.qpos, expected.qpos, atol=1e-5)
   assert np.abs(replaced.qpos - unchanged.qpos).max() > 1e-2
@@ -134,9 +136,9 @@ def test_substeps_and_forces():
     '<body><freejoint/><geom size="0.1" mass="2"/></body>'
     '</worldbody></mujoco>'
   )
-  physics = mjx_physics(ball)
+  physics = make_physics(ball)
   forces = jnp.zeros((2, 6)).at[1, 0].set(3.0)
-  state = physics.step(
+  state, _ = physics.step(
     physics.reset(ball.qpos0, jnp.zeros((6,))),
     jnp.zeros((0,)),
     num_substeps=4,
@@ -156,7 +158,8 @@ def test_substeps_and_forces():
 )
 def test_unknown_model_fields_are_named(cheetah, fields, message):
   with pytest.raises(InputError, match=message):
-    mjx_physics(cheetah).body_masses(fields)
+    physics = make_physics(cheetah)
+    physics.measure(physics.reset(cheetah.qpos0), model_fields=fields)
 
 
 def test_unknown_model_files_are_named():
@@ -169,11 +172,11 @@ def test_chains_need_the_options_that_hot_programs_get():
   if jax.default_backend() != 'cpu':
     pytest.skip('the options are for the CPU')
   model = chain(7)
-  physics = mjx_physics(model)
+  physics = make_physics(model)
   start = physics.reset(np.full(model.nq, 0.1), np.zeros(model.nv))
 
   def swing(state):
-    return physics.step(state, jnp.zeros((0,)), num_substeps=40)
+    return physics.step(state, jnp.zeros((0,)), num_substeps=40)[0]
 
   def seconds(compiled):
     jax.block_until_ready(compiled(start))

@@ -1,0 +1,62 @@
+"""The teacher: a controller that sees everything, and what it shows."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from metajax.core.learner import PyTree
+from metajax.envs.environment import Env, EnvState, Task
+from metajax.envs.rollout import guarded_step
+
+
+class Teacher(NamedTuple):
+  """A controller of ONE environment that reads its whole state, task included.
+
+  Attributes:
+    name: what it is called.
+    first_memory: `(state) -> memory`, what it remembers as an episode begins.
+    act: `(state, memory, key) -> (action, memory)`, `action`
+      [action_size] float32.
+  """
+
+  name: str
+  first_memory: Callable[[EnvState], PyTree]
+  act: Callable[[EnvState, PyTree, Array], tuple[Array, PyTree]]
+
+
+def run_teacher(env: Env, teacher: Teacher, task: Task, key: Array) -> EnvState:
+  """Lets a teacher show one episode, as one `lax.scan`.
+
+  Args:
+    env: the environment.
+    teacher: the teacher.
+    task: the task.
+    key: key of the episode.
+
+  Returns:
+    The states with a leading `[horizon + 1]` axis, the reset's first. After
+    the episode's end the last state is repeated.
+  """
+  first_key, act_key = jax.random.split(key)
+  key_impl = jax.random.key_impl(key)
+  first = env.reset(task, first_key)
+
+  def step(carry, step_key):
+    state, memory = carry
+    step_key = jax.random.wrap_key_data(step_key, impl=key_impl)
+    action, memory = teacher.act(state, memory, step_key)
+    following = guarded_step(env, state, action)
+    following = jax.tree.map(
+      lambda old, new: jnp.where(state.done, old, new), state, following
+    )
+    return (following, memory), following
+
+  # Raw keys: JAX's check of key reuse takes vmapped scans over keys for one.
+  keys = jax.random.key_data(jax.random.split(act_key, env.spec.horizon))
+  _, states = jax.lax.scan(step, (first, teacher.first_memory(first)), keys)
+  return jax.tree.map(
+    lambda one, rest: jnp.concatenate([one[None], rest]), first, states
+  )
