@@ -6,11 +6,9 @@ turn, so that it holds on a machine whose speed drifts.
   python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
 """
 
-from collections.abc import Callable, Mapping
 import resource
 import statistics
 import time
-from typing import Any, NamedTuple
 
 from absl import app, flags
 import jax
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 
 from experiments import bare
 from experiments.maml import sinusoid_maml
+from experiments.timing import Timing, time_in_turn
 from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot
 from metajax.core.sharding import shard
@@ -45,13 +44,6 @@ _SINUSOID_STEPS = 2000
 _SWEPT_STEPS = 5000
 _NUM_SETTINGS, _NUM_SEEDS = 16, 4
 _NUM_COLUMNS = _NUM_SETTINGS * _NUM_SEEDS
-
-
-class Timing(NamedTuple):
-  """Seconds of one call: the least and the median of several."""
-
-  least: float
-  median: float
 
 
 def main(argv):
@@ -168,7 +160,8 @@ def host_loop() -> None:
     return last
 
   overheads = []
-  for _ in range(_ROUNDS.value):
+  # A percent is less than what the machine's speed drifts in one round.
+  for _ in range(3 * _ROUNDS.value):
     alone = time_in_turn({'alone': chunks_alone}, rounds=1)['alone'].median
     history = run(algorithm, schedule, quiet=True).history
     # The first row holds the compilation; the rest is steady.
@@ -237,32 +230,6 @@ def cheetah() -> None:
   print(
     f'  {steps / seconds:,.0f} environment steps/s with policy and baseline'
   )
-
-
-def time_in_turn(
-  calls: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, Timing]:
-  """Times calls in turn, A B A B ..., after one call of each.
-
-  Args:
-    calls: name to a function that starts work on the device and returns it.
-    rounds: timed calls of each.
-
-  Returns:
-    Name to the time of one call.
-  """
-  for call in calls.values():
-    jax.block_until_ready(call())
-  seconds = {name: [] for name in calls}
-  for _ in range(rounds):
-    for name, call in calls.items():
-      start = time.perf_counter()
-      jax.block_until_ready(call())
-      seconds[name].append(time.perf_counter() - start)
-  return {
-    name: Timing(min(values), statistics.median(values))
-    for name, values in seconds.items()
-  }
 
 
 class _Chunk:

@@ -64,11 +64,11 @@ _DRAWN_EPISODES = 5
 def report(
   report: Report,
   *,
-  make_env: Callable[[], Env],
+  make_env: Callable[[str], Env],
   draw: Callable[[Report, Env], None],
 ) -> None:
   """Prints the returns beside the thesis's and draws the figures."""
-  env = make_env()
+  env = make_env(report.config.physics)
   metrics, reference = report.metrics, _PAPER[report.experiment.name]
   curves = {
     label: _curve(metrics, prefix)
@@ -186,7 +186,9 @@ def draw_motions(report: Report, env: Env) -> None:
     return record_episode(env, policy, task, key).physics.qpos
 
   keys = jax.random.split(jax.random.key(report.seeds[0]), _DRAWN_TASKS)
-  record = compile_hot(jax.vmap(positions), holds_physics=True)
+  record = compile_hot(
+    jax.vmap(positions), holds_physics=env.holds_physics
+  )
   repeated = jax.tree.map(
     lambda x: jnp.broadcast_to(x, (_DRAWN_TASKS,) + x.shape), params
   )
@@ -210,16 +212,19 @@ def _experiment(
   name: str,
   source: str,
   *,
-  make_env: Callable[[], Env],
+  make_env: Callable[[str], Env],
   config: MamlRlConfig,
   laptop: Preset,
   draw: Callable[[Report, Env], None],
 ) -> Experiment:
-  """Returns an experiment; its robot is built when it is first needed."""
+  """Returns an experiment; its robot is built when it is first needed.
+
+  `make_env` takes the name of a physics engine.
+  """
   make_env = functools.cache(make_env)
 
   def on_env(make, change=lambda env: env):
-    return lambda config: make(change(make_env()), config)
+    return lambda config: make(change(make_env(config.physics)), config)
 
   paper = Preset(config=config, schedule=Schedule(num_steps=500, log_every=1))
   smoke = Preset(
@@ -262,7 +267,7 @@ EXPERIMENTS = (
   _experiment(
     'navigation',
     'Finn 2018, Table 12 and Figure 5: 2-D navigation',
-    make_env=navigation,
+    make_env=lambda physics: navigation(),
     config=_NAVIGATION,
     laptop=Preset(_NAVIGATION, Schedule(num_steps=100, log_every=1)),
     draw=draw_paths,
@@ -270,7 +275,7 @@ EXPERIMENTS = (
   _experiment(
     'cheetah_direction',
     'Finn 2018, Table 13 and Figure 6: half-cheetah, goal direction',
-    make_env=functools.partial(half_cheetah, 'direction'),
+    make_env=lambda physics: half_cheetah('direction', physics=physics),
     config=_DIRECTION,
     laptop=Preset(_DIRECTION.replace(meta_batch_size=20), _CHEETAH_LAPTOP),
     draw=draw_motions,
@@ -278,7 +283,7 @@ EXPERIMENTS = (
   _experiment(
     'cheetah_velocity',
     'Finn 2018, Figure 6: half-cheetah, goal velocity',
-    make_env=functools.partial(half_cheetah, 'velocity'),
+    make_env=lambda physics: half_cheetah('velocity', physics=physics),
     config=_VELOCITY,
     laptop=Preset(_VELOCITY.replace(meta_batch_size=20), _CHEETAH_LAPTOP),
     draw=draw_motions,

@@ -5,7 +5,8 @@ A traced value (inside `jit` or under a sweep's `vmap`) has no number yet and
 passes; its concrete twin was checked when the config was built.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+import difflib
 import numbers
 from typing import Any
 
@@ -67,14 +68,27 @@ def check_range(
   )
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """Returns '; did you mean X?' for the closest known name, or nothing.
+
+  Args:
+    name: what was typed.
+    known: names that would have been right.
+  """
+  lower_case = {candidate.lower(): candidate for candidate in known}
+  close = difflib.get_close_matches(name.lower(), lower_case, n=1, cutoff=0.6)
+  return f'; did you mean {lower_case[close[0]]}?' if close else ''
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
   """Checks that `value` is one of `choices`.
 
   Raises:
-    InputError: if it is not.
+    InputError: if it is not, with the closest one that is.
   """
   if value not in choices:
-    raise reject(name, f'one of {", ".join(choices)}', value)
+    rejection = reject(name, f'one of {", ".join(choices)}', value)
+    raise InputError(f'{rejection}{did_you_mean(str(value), choices)}')
 
 
 def check_same_structure(name: str, tree: Any, like: Any) -> None:

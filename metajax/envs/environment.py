@@ -148,12 +148,17 @@ def checked(env: Env) -> Env:
 
 
 def _describe_task(task: Task) -> str:
-  """Returns a task's type and the shapes of its leaves, in one line."""
-  leaves = ', '.join(
+  """Returns a task's type and the shapes of its leaves, in one line.
+
+  Arrays of the model are left out: a user may add any of them to a task, and
+  the physics checks them.
+  """
+  leaves = [
     f'{jax.tree_util.keystr(path).lstrip(".")}{list(jnp.shape(leaf))}'
     for path, leaf in jax.tree.leaves_with_path(task)
-  )
-  return f'{type(task).__name__}({leaves})'
+  ]
+  own = [leaf for leaf in leaves if not leaf.startswith('model_fields')]
+  return f'{type(task).__name__}({", ".join(own)})'
 
 
 def reveal_task(env: Env) -> Env:

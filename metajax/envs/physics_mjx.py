@@ -35,7 +35,7 @@ def mjx_physics(model: Any) -> Physics:
     The physics; the model's numbers are constants of what is compiled, save
     those that `model_fields` names.
   """
-  mjx = _import_mjx()
+  mjx = import_mjx()
   device_model = mjx.put_model(model, impl='jax')
   blank = mjx.make_data(model, impl='jax')
 
@@ -105,7 +105,7 @@ def mjx_physics(model: Any) -> Physics:
   )
 
 
-def _import_mjx() -> Any:
+def import_mjx() -> Any:
   """Imports MuJoCo XLA without what it prints about engines it lacks."""
   with contextlib.redirect_stdout(io.StringIO()):
     from mujoco import mjx

@@ -34,6 +34,7 @@ from metajax.core.validation import (
   check_positive,
   check_range,
 )
+from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env, Task
 from metajax.learners.policy_adaptation import (
   BUDGETS,
@@ -81,6 +82,8 @@ class MamlRlConfig:
   hidden_sizes: tuple[int, ...] = struct.field(
     pytree_node=False, default=(100, 100)
   )
+  # Engine of environments that simulate a body (`metajax.envs.engines`).
+  physics: str = struct.field(pytree_node=False, default='mjx')
   # Meta-test: the step size is scaled from the second update on.
   test_inner_lr: float = 0.1
   test_inner_lr_decay: float = 0.5
@@ -375,6 +378,7 @@ def check_config(config: MamlRlConfig) -> None:
   check_count('num_test_tasks', config.num_test_tasks, minimum=2)
   check_count('num_test_steps', config.num_test_steps, minimum=0)
   check_choice('budget', config.budget, BUDGETS)
+  check_choice('physics', config.physics, tuple(ENGINES))
   for size in config.hidden_sizes:
     check_count('hidden_sizes', size)
   if config.task_chunk_size is not None:

@@ -8,7 +8,6 @@ several classes share one command line.
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
-import difflib
 import itertools
 import math
 import types
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
 
-from metajax.core.validation import InputError, reject
+from metajax.core.validation import InputError, did_you_mean, reject
 
 Config = TypeVar('Config')
 
@@ -36,31 +35,6 @@ class FieldKind(NamedTuple):
   parse: Callable[[str], Any]
   is_boolean: bool = False
   is_number: bool = False
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-  """Returns '; did you mean X?' for the closest known name, or nothing.
-
-  Args:
-    name: what was typed.
-    known: names that would have been right.
-  """
-  lower_case = {candidate.lower(): candidate for candidate in known}
-  close = difflib.get_close_matches(name.lower(), lower_case, n=1, cutoff=0.6)
-  return f'; did you mean {lower_case[close[0]]}?' if close else ''
-
-
-def check_name(name: str, value: str, known: Sequence[str]) -> None:
-  """Checks that `value` is one of the `known` names.
-
-  Raises:
-    InputError: if it is not, with the closest name that is.
-  """
-  if value not in known:
-    raise InputError(
-      f'{name}: expected one of {", ".join(known)}, got {value!r}'
-      f'{did_you_mean(value, known)}'
-    )
 
 
 def field_kinds(config: Any) -> dict[str, FieldKind]:

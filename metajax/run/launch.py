@@ -17,13 +17,12 @@ import numpy as np
 from metajax.core.algorithm import Algorithm
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
-from metajax.core.validation import reject
+from metajax.core.validation import check_choice, reject
 from metajax.run.devices import choose_devices
 from metajax.run.errors import describe_failure
 from metajax.run.evaluation import evaluate, summarise, write_evaluation
 from metajax.run.experiment import Baseline, Experiment, Preset, Report
 from metajax.run.flags import (
-  check_name,
   define_from,
   override,
   parse,
@@ -185,6 +184,8 @@ def _define_flags(experiments: Sequence[Experiment]) -> flags.FlagValues:
   ]
   define_from([preset.config for preset in presets], 'config', own)
   define_from([preset.schedule for preset in presets], 'schedule', own)
+  if 'config.physics' in own:
+    flags.DEFINE_alias('physics', 'config.physics', flag_values=own)
   return own
 
 
@@ -206,9 +207,9 @@ def _understand(experiments, program: str, flag_values) -> _Command:
   if name is None and len(by_name) > 1:
     raise reject('--experiment', f'one of {", ".join(by_name)}', 'none')
   name = next(iter(by_name)) if name is None else name
-  check_name('--experiment', name, list(by_name))
+  check_choice('--experiment', name, list(by_name))
   experiment, preset = by_name[name], flag_values['preset'].value
-  check_name('--preset', preset, list(experiment.presets))
+  check_choice('--preset', preset, list(experiment.presets))
 
   config = override(experiment.presets[preset].config, 'config', flag_values)
   schedule = override(

@@ -157,10 +157,13 @@ def test_batches_equal_single_rollouts():
   batch = jax.vmap(jax.vmap(one, (None, 0)))(goals, seeds)
   for i, j in ((0, 0), (1, 3), (2, 1)):
     single = one(goals[i], seeds[i, j])
-    for name in Trajectory._fields:
-      np.testing.assert_allclose(
-        getattr(batch, name)[i, j], getattr(single, name), rtol=1e-5, atol=1e-6
-      )
+    jax.tree.map(
+      lambda a, b, i=i, j=j: np.testing.assert_allclose(
+        a[i, j], b, rtol=1e-5, atol=1e-6
+      ),
+      batch,
+      single,
+    )
 
 
 def test_steps_past_the_horizon_are_refused():

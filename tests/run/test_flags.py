@@ -9,11 +9,9 @@ from hypothesis import given, strategies
 import jax
 import pytest
 
-from metajax.core.validation import InputError
+from metajax.core.validation import InputError, check_choice, did_you_mean
 from metajax.run.flags import (
-  check_name,
   define_from,
-  did_you_mean,
   field_kinds,
   is_static,
   override,
@@ -196,8 +194,8 @@ def test_misspelt_names():
     for typo in _misspellings(name):
       if typo not in known:
         with pytest.raises(InputError, match=f'did you mean {name}[?]'):
-          check_name('--experiment', typo, known)
-  check_name('--experiment', 'sinusoid', known)
+          check_choice('--experiment', typo, known)
+  check_choice('--experiment', 'sinusoid', known)
   assert did_you_mean('qqqq', known) == ''
   assert did_you_mean('Sinusoid', known) == '; did you mean sinusoid?'
 
