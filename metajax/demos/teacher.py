@@ -38,7 +38,7 @@ def run_teacher(env: Env, teacher: Teacher, task: Task, key: Array) -> EnvState:
 
   Returns:
     The states with a leading `[horizon + 1]` axis, the reset's first. After
-    the episode's end the last state is repeated.
+    the episode's end the last state is repeated, with a reward of 0.
   """
   first_key, act_key = jax.random.split(key)
   key_impl = jax.random.key_impl(key)
@@ -49,8 +49,9 @@ def run_teacher(env: Env, teacher: Teacher, task: Task, key: Array) -> EnvState:
     step_key = jax.random.wrap_key_data(step_key, impl=key_impl)
     action, memory = teacher.act(state, memory, step_key)
     following = guarded_step(env, state, action)
+    over = state.replace(reward=jnp.zeros_like(state.reward))
     following = jax.tree.map(
-      lambda old, new: jnp.where(state.done, old, new), state, following
+      lambda old, new: jnp.where(state.done, old, new), over, following
     )
     return (following, memory), following
 

@@ -199,9 +199,12 @@ def check_model_fields(model: Any, model_fields: ModelFields | None) -> None:
     model_fields: name to array; dots lead into the options (`opt.gravity`).
 
   Raises:
-    InputError: naming the array that the model does not have, or its shape.
+    InputError: naming the array that the model does not have, or its shape;
+      or masses without what engines derive from them (C MuJoCo moves some
+      bodies by `dof_M0` alone).
   """
-  for name, value in (model_fields or {}).items():
+  model_fields = model_fields or {}
+  for name, value in model_fields.items():
     try:
       like = functools.reduce(getattr, name.split('.'), model)
     except AttributeError:
@@ -215,6 +218,11 @@ def check_model_fields(model: Any, model_fields: ModelFields | None) -> None:
         f'model_fields[{name!r}]: expected shape {np.shape(like)}, got'
         f' {jnp.shape(value)}'
       )
+  if 'body_mass' in model_fields and 'dof_M0' not in model_fields:
+    raise InputError(
+      'model_fields: expected with body_mass all that follows from it, as'
+      ' metajax.envs.mass_properties derives it, got body_mass alone'
+    )
 
 
 def check_step(

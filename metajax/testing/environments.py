@@ -95,6 +95,69 @@ def check_environment(
   )
 
 
+def check_stays_finite(
+  env: Env, *, num_envs: int = 64, num_steps: int = 1000
+) -> None:
+  """Checks that random actions never drive `env` to what is not finite.
+
+  Episodes begin anew where they end, in a terminal state or at the horizon.
+  Nothing guards the environment here, as `rollout` would.
+
+  Args:
+    env: the environment.
+    num_envs: how many to batch, each with its own task.
+    num_steps: control steps of each.
+
+  Raises:
+    AssertionError: naming the first step at which one of them was not finite.
+    InputError: if `num_envs` or `num_steps` is not a count.
+  """
+  check_count('num_envs', num_envs)
+  check_count('num_steps', num_steps)
+  size, limit = env.spec.action_size, env.spec.action_limit
+
+  def finite_steps(key_data: Array) -> Array:
+    task_key, first_key, loop_key = jax.random.split(
+      jax.random.wrap_key_data(key_data), 3
+    )
+    task = env.sample_task(task_key)
+
+    def step(carry, step_key):
+      state, time = carry
+      action_key, reset_key = jax.random.split(
+        jax.random.wrap_key_data(step_key)
+      )
+      action = jax.random.uniform(
+        action_key, (size,), minval=-limit, maxval=limit
+      )
+      state = env.step(state, action)
+      numbers = (state.observation, state.reward, state.metrics)
+      is_finite = jnp.stack(
+        [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(numbers)]
+      )
+      is_over = state.done | (time + 1 >= env.spec.horizon)
+      state = jax.tree.map(
+        lambda fresh, old: jnp.where(is_over, fresh, old),
+        env.reset(task, reset_key),
+        state,
+      )
+      return (state, jnp.where(is_over, 0, time + 1)), jnp.all(is_finite)
+
+    keys = jax.random.key_data(jax.random.split(loop_key, num_steps))
+    first = (env.reset(task, first_key), jnp.zeros((), jnp.int32))
+    return jax.lax.scan(step, first, keys)[1]
+
+  keys = jax.random.key_data(jax.random.split(jax.random.key(0), num_envs))
+  is_finite = np.asarray(
+    compile_hot(jax.vmap(finite_steps), holds_physics=env.holds_physics)(keys)
+  )
+  bad = np.argwhere(~is_finite.T)
+  assert not len(bad), (
+    f'{env.spec.name}: not finite at step {bad[0][0]} of environment'
+    f' {bad[0][1]}, and in {len(bad)} of {is_finite.size} steps'
+  )
+
+
 def _counting(env: Env):
   """Returns `env` and a function that tells how often it was traced."""
   count = 0

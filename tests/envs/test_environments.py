@@ -6,7 +6,10 @@ import pytest
 
 from metajax.envs.locomotion import half_cheetah
 from metajax.envs.navigation import navigation
-from metajax.testing.environments import check_environment
+from metajax.testing.environments import (
+  check_environment,
+  check_stays_finite,
+)
 
 
 @pytest.mark.parametrize('reward', ['neg_distance', 'neg_squared_distance'])
@@ -43,6 +46,12 @@ def explosive(env):
     return state.replace(reward=jnp.where(has_left, jnp.nan, state.reward))
 
   return env._replace(step=step)
+
+
+def test_the_long_run_catches_what_explodes():
+  check_stays_finite(navigation(), num_envs=4, num_steps=50)
+  with pytest.raises(AssertionError, match='navigation: not finite at step'):
+    check_stays_finite(explosive(navigation()), num_envs=4, num_steps=50)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metajax.core.compilation import compile_hot
+from metajax.core.validation import InputError
 from metajax.envs.engines import compile_model, load_model, make_physics
 from metajax.envs.mass_properties import mass_properties
 
@@ -63,5 +64,13 @@ def test_masses_at_run_time_equal_a_recompiled_model():
       lambda other=other: advance(other, None), holds_physics=True
     )()
     np.testing.assert_allclose(compiled(model_fields), expected, atol=2e-5)
-    stale = {'body_mass': model_fields['body_mass']}
-    assert np.abs(compiled(stale) - expected).max() > 1e-4
+
+
+def test_masses_alone_are_refused():
+  model = load_model('half_cheetah.xml')
+  physics = make_physics(model)
+  masses = jnp.asarray(model.body_mass, jnp.float32)
+  with pytest.raises(InputError, match='mass_properties'):
+    physics.measure(
+      physics.reset(model.qpos0), model_fields={'body_mass': masses}
+    )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
-from metajax.envs.motion import motion_of_positions
 from metajax.envs.engines import load_model
+from metajax.envs.motion import motion_of_positions
 
 
 def test_shapes_stand_where_the_engine_puts_them():
