@@ -36,8 +36,9 @@ def check_environment(
     num_steps: control steps of each, at most the environment's horizon.
     tolerance: allowed difference, absolute and relative, between a step of
       one environment alone and the same step in a batch.
-    silent_fields: leaves of the task that change nothing that is simulated
-      (colours), as `jax.tree_util.keystr` writes them: `.colour`.
+    silent_fields: leaves of the task that change nothing that is simulated,
+      as `jax.tree_util.keystr` writes them: `.colour`. An `appearance` never
+      does.
 
   Raises:
     AssertionError: if the contract is broken; the message says where.
@@ -224,14 +225,25 @@ def _check_fields_matter(
   tasks: PyTree,
   silent_fields: Sequence[str],
 ) -> None:
-  """Gives each environment its neighbour's value of one field at a time."""
+  """Gives each environment its neighbour's value of one field at a time.
+
+  The arrays of the model are one field: some only follow from others.
+  """
   before = roll_out(tasks)
   leaves, structure = jax.tree.flatten(tasks)
-  for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(tasks)):
+  paths = [path for path, _ in jax.tree.leaves_with_path(tasks)]
+  fields: dict[str, list[int]] = {}
+  for i, path in enumerate(paths):
     name = jax.tree_util.keystr(path)
-    if name in silent_fields:
+    name = '.model_fields' if name.startswith('.model_fields') else name
+    fields.setdefault(name, []).append(i)
+  for name, places in fields.items():
+    if name in silent_fields or name.startswith('.appearance'):
       continue
-    changed = [*leaves[:i], jnp.roll(leaf, 1, axis=0), *leaves[i + 1 :]]
+    changed = [
+      jnp.roll(leaf, 1, axis=0) if i in places else leaf
+      for i, leaf in enumerate(leaves)
+    ]
     after = roll_out(structure.unflatten(changed))
     same = np.array_equal(before.rewards, after.rewards) and np.array_equal(
       before.observations, after.observations
