@@ -44,9 +44,9 @@ clean:
 $(INSTALLED): setup.py constraints.txt
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[test,tensorboard,video]'
+	$(INSTALL) '.[test,tensorboard,video,gymnasium]'
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(INSTALL) '.[test,tensorboard,video,dev]'
+	$(INSTALL) '.[test,tensorboard,video,gymnasium,dev]'
 	touch $@

@@ -10,6 +10,8 @@ README = HERE / 'README.md'
 VIDEO = ['mediapy>=1.2', 'imageio-ffmpeg>=0.5']
 TENSORBOARD = ['tensorboardX>=2.6.5']
 DEMOS = ['minari[hdf5]>=0.5.4']
+# It imports packaging without asking for it.
+GYMNASIUM = ['gymnasium>=1.2', 'packaging']
 TEST = [
   'pytest>=9.0',
   'pytest-xdist>=3.8',
@@ -52,6 +54,7 @@ setuptools.setup(
     'video': VIDEO,
     'tensorboard': TENSORBOARD,
     'demos': DEMOS,
+    'gymnasium': GYMNASIUM,
     'test': TEST,
     'dev': DEV,
   },

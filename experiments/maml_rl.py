@@ -186,9 +186,7 @@ def draw_motions(report: Report, env: Env) -> None:
     return record_episode(env, policy, task, key).physics.qpos
 
   keys = jax.random.split(jax.random.key(report.seeds[0]), _DRAWN_TASKS)
-  record = compile_hot(
-    jax.vmap(positions), holds_physics=env.holds_physics
-  )
+  record = compile_hot(jax.vmap(positions), holds_physics=env.holds_physics)
   repeated = jax.tree.map(
     lambda x: jnp.broadcast_to(x, (_DRAWN_TASKS,) + x.shape), params
   )

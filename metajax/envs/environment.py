@@ -158,7 +158,8 @@ def _describe_task(task: Task) -> str:
     for path, leaf in jax.tree.leaves_with_path(task)
   ]
   own = [leaf for leaf in leaves if not leaf.startswith('model_fields')]
-  return f'{type(task).__name__}({", ".join(own)})'
+  kind = 'Array' if hasattr(task, 'shape') else type(task).__name__
+  return f'{kind}({", ".join(own)})'
 
 
 def reveal_task(env: Env) -> Env:

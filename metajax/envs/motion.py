@@ -66,7 +66,8 @@ def motion_of_positions(
       the bodies that are placed; None: where the model has them.
 
   Returns:
-    The motion. Its focus is the centre of mass of all that moves.
+    The motion. Its focus is the centre of mass of the body that the camera
+    `overview` stands on; of all that moves, if there is no such body.
 
   Raises:
     InputError: if `qpos` does not fit the model, or there is no frame.
@@ -88,6 +89,9 @@ def motion_of_positions(
     if int(model.geom_type[i]) in names and model.geom_rgba[i, 3] > 0
   ]
   data = mujoco.MjData(model)
+  # What the overview follows, the whole world if it stands still.
+  overview = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'overview')
+  root = int(model.cam_bodyid[overview]) if overview >= 0 else 0
   poses = np.zeros((len(qpos), len(drawn), 7), np.float32)
   focus = np.zeros((len(qpos), 3), np.float32)
   for frame, positions in enumerate(qpos):
@@ -96,7 +100,7 @@ def motion_of_positions(
       data.mocap_pos[:], data.mocap_quat[:] = (part[frame] for part in mocap)
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
-    focus[frame] = data.subtree_com[0]
+    focus[frame] = data.subtree_com[root]
     for column, i in enumerate(drawn):
       quaternion = np.zeros(4)
       mujoco.mju_mat2Quat(quaternion, data.geom_xmat[i])

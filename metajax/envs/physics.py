@@ -206,16 +206,16 @@ def check_model_fields(model: Any, model_fields: ModelFields | None) -> None:
   model_fields = model_fields or {}
   for name, value in model_fields.items():
     try:
-      like = functools.reduce(getattr, name.split('.'), model)
+      like = np.asarray(functools.reduce(getattr, name.split('.'), model))
     except AttributeError:
-      like = None
-    if np.asarray(like).dtype != float:
+      like = np.asarray(None)
+    if like.dtype != float:
       raise reject(
         'model_fields', "names of the model's floating-point arrays", name
       )
-    if jnp.shape(value) != np.shape(like):
+    if jnp.shape(value) != like.shape:
       raise InputError(
-        f'model_fields[{name!r}]: expected shape {np.shape(like)}, got'
+        f'model_fields[{name!r}]: expected shape {like.shape}, got'
         f' {jnp.shape(value)}'
       )
   if 'body_mass' in model_fields and 'dof_M0' not in model_fields:

@@ -4,6 +4,7 @@ The one callback to the host in the library, and chosen by name. It compiles in
 no time, works in float64 inside, and cannot be differentiated through.
 """
 
+import copy
 import functools
 import importlib
 import math
@@ -42,6 +43,11 @@ def c_physics(model: Any) -> Physics:
   Returns:
     The physics.
   """
+  # MuJoCo reads no position of a shape that stands where its body does, though
+  # a task may move it; unless it is told that none stands so.
+  model = copy.copy(model)
+  for name in ('body_sameframe', 'geom_sameframe', 'site_sameframe'):
+    getattr(model, name)[:] = 0
   worlds = _Worlds(model)
 
   @functools.partial(jax.jit, static_argnames='num_substeps')
@@ -117,9 +123,9 @@ class _Worlds:
       vmap_method='broadcast_all',
     )
     results = _unpack(numbers, self._results)
-    return tuple(
-      form(*(results[name] for name in form._fields))
-      for form in (PhysicsState, Measurement)
+    return (
+      PhysicsState(*(results[name] for name in PhysicsState._fields)),
+      Measurement(*(results[name] for name in Measurement._fields)),
     )
 
   def _on_host(

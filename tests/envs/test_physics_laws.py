@@ -158,3 +158,14 @@ def test_c_mujoco_batches_over_any_axes():
   np.testing.assert_allclose(
     grid, 3 / 2 * strengths[:, None] * ctrls[None, :] * 0.01, rtol=1e-4
   )
+
+
+def test_a_shape_stands_where_a_task_puts_it(engine):
+  """Also one that the model has just where its body is."""
+  model = compile_model(_MOTOR)
+  physics = make_physics(model, engine)
+  places = jnp.asarray(model.geom_pos, jnp.float32).at[0].set([0.0, 0.2, 0.3])
+  measured = physics.measure(
+    physics.reset(model.qpos0), model_fields={'geom_pos': places}
+  )
+  np.testing.assert_allclose(measured.geom_xpos[0], [0.0, 0.2, 0.3], atol=1e-6)

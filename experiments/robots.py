@@ -1,0 +1,282 @@
+"""Shows the simulated robots: what there is, how it moves, how fast it steps.
+
+python -m experiments.robots --list
+python -m experiments.robots --family=half_cheetah_velocity
+python -m experiments.robots --family=jaco_stack --controller=teacher
+python -m experiments.robots --family=pusher --actions=actions.npy
+python -m experiments.robots --speed --physics=mjx,c
+python -m experiments.robots --solve --num_tasks=20 --physics=c
+"""
+
+import functools
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+from absl import app, flags, logging
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.timing import time_in_turn
+from metajax.core.compilation import compile_hot
+from metajax.core.validation import InputError, check_choice, reject
+from metajax.demos.catalogue import TEACHERS, make_teacher
+from metajax.demos.teacher import Teacher, run_teacher
+from metajax.envs.catalogue import FAMILIES, make_environment
+from metajax.envs.engines import ENGINES
+from metajax.envs.environment import Env, EnvState, held_out
+from metajax.envs.motion import motion_of_states
+from metajax.run.errors import describe_failure
+from metajax.run.videos import write_motion_page
+
+_CONTROLLERS = ('random', 'teacher')
+
+_LIST = flags.DEFINE_boolean('list', False, 'print the families')
+_FAMILY = flags.DEFINE_list('family', [], 'which families; all for tables')
+_PHYSICS = flags.DEFINE_list('physics', ['mjx'], 'physics engines: mjx, c')
+_CONTROLLER = flags.DEFINE_string(
+  'controller', 'random', 'what acts: random, or teacher, which sees all'
+)
+_ACTIONS = flags.DEFINE_string(
+  'actions', None, 'a .npy file [steps, action_size] that is played'
+)
+_EPISODES = flags.DEFINE_integer('episodes', 2, 'tasks shown on the page', 1)
+_HELD_OUT = flags.DEFINE_boolean('held_out', False, 'held-out tasks')
+_SEED = flags.DEFINE_integer('seed', 0, 'seed of tasks and actions', 0)
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/robots', 'where pages go')
+_SPEED = flags.DEFINE_boolean('speed', False, 'print the table of speeds')
+_BATCH = flags.DEFINE_integer('batch', 128, 'robots at once, for the speed', 1)
+_SOLVE = flags.DEFINE_boolean('solve', False, "print the teachers' successes")
+_NUM_TASKS = flags.DEFINE_integer('num_tasks', 20, 'tasks of each family', 1)
+
+
+def main(argv):
+  """Does what the flags ask for; one line says what was wrong with them."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    if argv[1:]:
+      raise InputError(f'{argv[1]}: expected flags only')
+    _execute()
+  except Exception as error:
+    message, code = describe_failure(error)
+    if code == 1:
+      raise
+    print(f'robots: {message}', file=sys.stderr)
+    sys.exit(code)
+
+
+def _execute() -> None:
+  for name in _FAMILY.value:
+    check_choice('--family', name, tuple(FAMILIES))
+  for engine in _PHYSICS.value:
+    check_choice('--physics', engine, tuple(ENGINES))
+  check_choice('--controller', _CONTROLLER.value, _CONTROLLERS)
+  if _LIST.value:
+    width = max(map(len, FAMILIES))
+    for name, family in FAMILIES.items():
+      print(f'{name:{width}}  {family.about}')
+  elif _SPEED.value:
+    print_speeds(_FAMILY.value or list(FAMILIES), _PHYSICS.value)
+  elif _SOLVE.value:
+    print_successes(_FAMILY.value or list(TEACHERS), _PHYSICS.value[0])
+  elif not _FAMILY.value:
+    raise reject('--family', f'some of {", ".join(FAMILIES)}', 'none')
+  else:
+    for name in _FAMILY.value:
+      play(name)
+
+
+def play(name: str) -> None:
+  """Plays some episodes of one family, and writes the page that shows them."""
+  env = make_environment(name, physics=_PHYSICS.value[0])
+  env = held_out(env) if _HELD_OUT.value else env
+  if _ACTIONS.value is not None:
+    controller = given_actions(env, Path(_ACTIONS.value))
+  elif _CONTROLLER.value == 'teacher':
+    controller = make_teacher(name, env)
+  else:
+    controller = random_actions(env)
+  keys = jax.random.split(jax.random.key(_SEED.value), _EPISODES.value)
+  states = _episodes(env, controller)(keys)
+  returns, successes = np.sum(states.reward, axis=1), _successes(states)
+  for i in range(_EPISODES.value):
+    said = '' if successes is None else f', success {bool(successes[i])}'
+    print(f'{name}, task {i}: return {returns[i]:.2f}{said}')
+  if env.model is None:
+    return
+  page = Path(_WORKDIR.value) / f'{name}.html'
+  motions = {
+    f'task {i}': motion_of_states(
+      env, jax.tree.map(lambda x, i=i: x[i], states)
+    )
+    for i in range(_EPISODES.value)
+  }
+  write_motion_page(page, motions, title=f'{name}, {controller.name}')
+  print(page)
+
+
+def random_actions(env: Env) -> Teacher:
+  """Returns the controller that acts at random."""
+  limit = env.spec.action_limit
+
+  def act(state: EnvState, memory: Any, key: Array) -> tuple[Array, Any]:
+    del state
+    shape = (env.spec.action_size,)
+    return jax.random.uniform(key, shape, minval=-limit, maxval=limit), memory
+
+  return Teacher('random actions', lambda state: (), act)
+
+
+def given_actions(env: Env, path: Path) -> Teacher:
+  """Returns the controller that plays a file's actions, the last for ever.
+
+  Raises:
+    InputError: if the file does not hold finite [steps, action_size] numbers.
+  """
+  try:
+    actions = np.load(path, allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise InputError(f'--actions: {path}: {error}') from error
+  size = env.spec.action_size
+  if actions.ndim != 2 or actions.shape[1] != size or not len(actions):
+    raise reject('--actions', f'an array [steps, {size}]', actions.shape)
+  if not np.isfinite(actions).all():
+    raise InputError(f'--actions: {path}: expected finite numbers')
+  actions = jnp.asarray(actions, jnp.float32)
+
+  def act(state: EnvState, memory: Array, key: Array) -> tuple[Array, Array]:
+    del state, key
+    return actions[jnp.minimum(memory, len(actions) - 1)], memory + 1
+
+  return Teacher(path.name, lambda state: jnp.zeros((), jnp.int32), act)
+
+
+def print_successes(names: list[str], engine: str) -> None:
+  """Prints how many of some tasks each family's teacher solves."""
+  print(f'{"family":28} solved of {_NUM_TASKS.value}  mean return  seconds')
+  for name in names:
+    check_choice('--family', name, tuple(TEACHERS))
+    env = make_environment(name, physics=engine)
+    env = held_out(env) if _HELD_OUT.value else env
+    keys = jax.random.split(jax.random.key(_SEED.value), _NUM_TASKS.value)
+    start = time.perf_counter()
+    states = _episodes(env, make_teacher(name, env))(keys)
+    solved, returns = _successes(states), np.sum(states.reward, axis=1)
+    seconds = time.perf_counter() - start
+    print(
+      f'{name:28} {int(np.sum(solved)):9d}  {returns.mean():11.2f}'
+      f'  {seconds:7.0f}',
+      flush=True,
+    )
+
+
+def print_speeds(names: list[str], engines: list[str]) -> None:
+  """Prints steps a second, and what ours adds to bare `mjx.step`."""
+  print(
+    f'{"family":28} {"engine":6} {"steps/s":>9} {"physics/s":>9}'
+    f' {"compile s":>9} {"over bare":>9}'
+  )
+  for name in names:
+    for engine in engines:
+      _print_speed(name, engine)
+
+
+def _print_speed(name: str, engine: str, num_steps: int = 20) -> None:
+  env = make_environment(name, physics=engine)
+  if env.model is None and engine != _PHYSICS.value[0]:
+    return  # one row for a family without a body
+  keys = jax.random.split(jax.random.key(_SEED.value), _BATCH.value)
+  states = compile_hot(
+    jax.vmap(lambda key: env.reset(env.sample_task(key), key)),
+    holds_physics=env.holds_physics,
+  )(keys)
+  size, limit = env.spec.action_size, env.spec.action_limit
+  actions = jax.random.uniform(
+    keys[0], (num_steps, _BATCH.value, size), minval=-limit, maxval=limit
+  )
+
+  def ours(states, actions):
+    def step(states, action):
+      states = jax.vmap(env.step)(states, action)
+      return states, states.reward
+
+    return jax.lax.scan(step, states, actions)
+
+  start = time.perf_counter()
+  program = (
+    compile_hot(ours, holds_physics=env.holds_physics)
+    .lower(states, actions)
+    .compile()
+  )
+  compile_s = time.perf_counter() - start
+  calls = {'ours': functools.partial(program, states, actions)}
+  num_substeps = substeps_of(env)
+  if engine == 'mjx' and env.model is not None:
+    calls['bare'] = bare_steps(env, states, num_steps * num_substeps)
+  timings = time_in_turn(calls, rounds=3)
+  rate = num_steps * _BATCH.value / timings['ours'].median
+  over = ''
+  if 'bare' in timings:
+    over = f'{timings["ours"].median / timings["bare"].median - 1:+.0%}'
+  print(
+    f'{name:28} {engine:6} {rate:9,.0f} {rate * num_substeps:9,.0f}'
+    f' {compile_s:9.1f} {over:>9}',
+    flush=True,
+  )
+
+
+def substeps_of(env: Env) -> int:
+  """Returns physics steps in a control period; 1 without a body."""
+  if env.model is None or not env.spec.control_period_s:
+    return 1
+  return round(env.spec.control_period_s / env.model.opt.timestep)
+
+
+def bare_steps(env: Env, states: EnvState, num_steps: int):
+  """Returns a call of as many bare `mjx.step` of the same tasks' models."""
+  from mujoco import mjx
+
+  device_model = mjx.put_model(env.model, impl='jax')
+  blank = mjx.make_data(env.model, impl='jax')
+  fields = dict(getattr(states.task, 'model_fields', {}))
+  start = jax.vmap(lambda state: blank.replace(**state._asdict()))(
+    states.physics
+  )
+
+  def many(fields, start):
+    def step(data, _):
+      def one(fields, data):
+        own = device_model.tree_replace(fields) if fields else device_model
+        return mjx.step(own, data)
+
+      return jax.vmap(one)(fields, data), None
+
+    return jax.lax.scan(step, start, length=num_steps)[0].qpos
+
+  program = compile_hot(many, holds_physics=True)
+  return functools.partial(program, fields, start)
+
+
+def _episodes(env: Env, controller: Teacher):
+  """Returns the compiled `(keys) -> states` of one episode a key."""
+
+  def episode(key):
+    task_key, episode_key = jax.random.split(key)
+    return run_teacher(env, controller, env.sample_task(task_key), episode_key)
+
+  program = compile_hot(jax.vmap(episode), holds_physics=env.holds_physics)
+  return lambda keys: jax.device_get(program(keys))
+
+
+def _successes(states: EnvState) -> np.ndarray | None:
+  """Returns [episodes] bool, whether each once was a success; None: untold."""
+  if 'success' not in states.metrics:
+    return None
+  return np.max(states.metrics['success'], axis=1) > 0
+
+
+if __name__ == '__main__':
+  app.run(main)

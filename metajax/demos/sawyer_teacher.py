@@ -1,0 +1,360 @@
+"""Plans of waypoints for the Sawyer's families, by a teacher that sees all."""
+
+from collections.abc import Callable
+import dataclasses
+import enum
+import importlib
+from typing import Any, NamedTuple
+
+from flax import struct
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.demos.teacher import Teacher
+from metajax.envs.environment import Env, EnvState
+from metajax.envs.sawyer import HAND_HIGH, HAND_LOW, TOOL_OFFSET
+
+_OPEN, _CLOSED = -1.0, 1.0
+_METERS_PER_ACTION = 0.01
+_PATIENCE = 60
+
+
+class Anchor(enum.IntEnum):
+  """What a waypoint is relative to.
+
+  `d` is the way that the object is to go next: a mechanism's tangent, or
+  straight to the goal on the table.
+  """
+
+  START = 0  # tool: where the object was first
+  OBJECT = 1  # tool: the object, `along` further in the way of `d`
+  PUSH = 2  # tool: the same, and up to `lead` more while the goal is away
+  CARRY = 3  # hand: so that the object, held, is at the goal
+
+
+class Stage(NamedTuple):
+  """One waypoint of a plan.
+
+  Attributes:
+    anchor: what it is relative to.
+    along: m, in the way of `d`.
+    offset: m, in the world.
+    gripper: -1 open, 1 closed.
+    tolerance_m: how close the hand must come before the next stage.
+    dwell: control steps that the stage lasts at least.
+    speed: at most this much of the largest action.
+    lost_m: tips further than this from the object: back to the first stage.
+    lead: m, see `Anchor.PUSH`.
+    aside_m: m, tips this far beside the line to the goal do not push on.
+    arrived_m: m, the last stage's hand stays where the object is this close.
+  """
+
+  anchor: Anchor
+  along: float = 0.0
+  offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+  gripper: float = _CLOSED
+  tolerance_m: float = 0.01
+  dwell: int = 0
+  speed: float = 1.0
+  lost_m: float = 10.0
+  lead: float = 0.0
+  arrived_m: float = 0.01
+  aside_m: float = 1e3
+
+
+class Plan(NamedTuple):
+  """The stages of a family, the last one for good."""
+
+  stages: tuple[Stage, ...]
+  # Whether `d` is taken without its vertical part.
+  is_flat: bool = False
+  # Whether it is the hand that is to reach the goal.
+  moves_hand: bool = False
+
+
+@struct.dataclass
+class PlanMemory:
+  """Where the teacher is in its plan."""
+
+  stage: Array  # [] int32
+  count: Array  # [] int32, control steps in this stage
+  start: Array  # [3] float32, m, where the object was first
+
+
+def push(
+  standoff: float,
+  height: float = 0.0,
+  *,
+  speed: float = 0.5,
+  lead: float = 0.03,
+  arrived_m: float = 0.03,
+  aside_m: float = 0.012,
+) -> Plan:
+  """Goes behind the object and pushes it with closed fingers."""
+  return Plan(
+    (
+      Stage(Anchor.OBJECT, -standoff - 0.02, (0, 0, 0.1), tolerance_m=0.02),
+      Stage(Anchor.OBJECT, -standoff - 0.02, (0, 0, height), tolerance_m=0.012),
+      Stage(
+        Anchor.PUSH,
+        -standoff,
+        (0, 0, height),
+        speed=speed,
+        lead=lead,
+        lost_m=standoff + 0.06,
+        arrived_m=arrived_m,
+        aside_m=aside_m,
+      ),
+    )
+  )
+
+
+def nudge(
+  gap: float, standoff: float, *, height: float = 0.0, is_flat: bool = False
+) -> Plan:
+  """Puts closed fingers `gap` behind a handle and pushes it along its way."""
+  return Plan(
+    (
+      Stage(Anchor.OBJECT, -gap, (0, 0, 0.09), tolerance_m=0.01),
+      Stage(Anchor.OBJECT, -gap, (0, 0, height), tolerance_m=0.012, speed=0.7),
+      Stage(
+        Anchor.PUSH,
+        -standoff,
+        (0, 0, height),
+        lead=0.04,
+        speed=0.7,
+        lost_m=standoff + 0.08,
+      ),
+    ),
+    is_flat,
+  )
+
+
+def press(gap: float, standoff: float) -> Plan:
+  """Comes in front of a button and presses it along its way."""
+  return Plan(
+    (
+      Stage(Anchor.OBJECT, -gap, tolerance_m=0.015),
+      Stage(Anchor.PUSH, -standoff, lead=0.04, speed=0.7),
+    )
+  )
+
+
+def take(depth: float = -0.005) -> tuple[Stage, ...]:
+  """Takes hold of an object from above."""
+  hover, down = (0.0, 0.0, 0.08), (0.0, 0.0, depth)
+  return (
+    Stage(Anchor.OBJECT, 0.0, hover, _OPEN, tolerance_m=0.015),
+    Stage(Anchor.OBJECT, 0.0, down, _OPEN, tolerance_m=0.006, speed=0.7),
+    Stage(Anchor.OBJECT, 0.0, down, _CLOSED, 0.02, dwell=12),
+  )
+
+
+def pull() -> Plan:
+  """Takes hold of a handle and takes it along its way."""
+  return Plan(
+    (*take(0.0), Stage(Anchor.PUSH, speed=0.5, lead=0.05, lost_m=0.06))
+  )
+
+
+def place(
+  *via: tuple[float, float, float],
+  lift: float = 0.1,
+  speed: float = 0.8,
+  release: bool = False,
+) -> Plan:
+  """Takes the object, carries it past points relative to the goal, to it."""
+  stages = [*take(), Stage(Anchor.START, 0.0, (0, 0, lift), tolerance_m=0.03)]
+  stages += [
+    Stage(Anchor.CARRY, 0.0, point, speed=speed, lost_m=0.06) for point in via
+  ]
+  stages.append(
+    Stage(Anchor.CARRY, speed=0.6, lost_m=0.06)
+    if not release
+    else Stage(Anchor.CARRY, speed=0.6, lost_m=0.06, tolerance_m=0.015)
+  )
+  if release:
+    stages.append(Stage(Anchor.CARRY, gripper=_OPEN, dwell=10_000))
+  return Plan(tuple(stages))
+
+
+def drop(height: float) -> Plan:
+  """Takes the object and lets it fall from above the goal."""
+  above = (0.0, 0.0, height)
+  return Plan(
+    (
+      *take(),
+      Stage(Anchor.START, 0.0, (0, 0, 0.2), tolerance_m=0.03),
+      Stage(Anchor.CARRY, 0.0, above, lost_m=0.06, tolerance_m=0.008, dwell=12),
+      Stage(Anchor.CARRY, 0.0, above, _OPEN, speed=0.0),
+    )
+  )
+
+
+PLANS: dict[str, Plan] = {
+  'reach': Plan((Stage(Anchor.CARRY),), moves_hand=True),
+  'push': push(0.04, -0.005),
+  'push_back': push(0.04, -0.005),
+  'sweep': push(0.04, -0.005),
+  'sweep_into': push(0.04, -0.005),
+  'plate_slide': push(0.07, 0.005, speed=0.4, arrived_m=0.04),
+  'pick_place': place((0.0, 0.0, 0.02)),
+  'pick_place_wall': place((0.0, 0.0, 0.16), lift=0.22),
+  'shelf_place': place((0.0, 0.0, 0.05), lift=0.3, release=True),
+  'bin_picking': place((0.0, 0.0, 0.1), lift=0.12, release=True),
+  'hand_insert': place((0.0, 0.0, 0.1), lift=0.12, release=True),
+  'box_close': place((0.0, 0.0, 0.05), lift=0.15, release=True),
+  'basketball': drop(0.13),
+  'peg_insert_side': place((0.14, 0.0, 0.0), (0.05, 0.0, 0.0), lift=0.12),
+  'door_open': nudge(0.042, 0.03),
+  'door_close': nudge(0.06, 0.03),
+  'door_lock': nudge(0.05, 0.02, is_flat=True),
+  'door_unlock': nudge(0.05, 0.02, is_flat=True),
+  'drawer_open': nudge(0.045, 0.02),
+  'drawer_close': nudge(0.06, 0.02),
+  'window_open': nudge(0.05, 0.02),
+  'window_close': nudge(0.05, 0.02),
+  'button_press': press(0.08, 0.02),
+  'button_press_topdown': press(0.06, 0.0),
+  'lever_pull': pull(),
+  'dial_turn': nudge(0.05, 0.02),
+  'faucet_open': nudge(0.05, 0.02),
+  'faucet_close': nudge(0.05, 0.02),
+  'handle_press': press(0.06, 0.015),
+  'handle_pull': pull(),
+}
+
+# The hand of guided pushing starts low behind the block: no way from above.
+GUIDED_PLANS: dict[str, Plan] = {
+  'guided_push': Plan(
+    (
+      Stage(Anchor.OBJECT, -0.054, tolerance_m=0.012),
+      Stage(Anchor.PUSH, -0.04, speed=0.7, lead=0.057, arrived_m=0.028),
+    )
+  ),
+  'guided_door': nudge(0.042, 0.03),
+}
+
+
+def sawyer_teacher(env: Env, plan: Plan | str) -> Teacher:
+  """Carries out a plan of waypoints in one of the Sawyer's families.
+
+  The hand's setpoint goes straight to the stage's waypoint, which moves with
+  the object; reached, or after 60 steps without that, the next stage
+  begins. If the object is lost, the plan begins anew.
+
+  Args:
+    env: an environment of the Sawyer.
+    plan: the plan, or a family's name in `PLANS`.
+
+  Returns:
+    The teacher; it also reads hidden goals.
+  """
+  plan = PLANS[plan] if isinstance(plan, str) else plan
+  table = {
+    name: jnp.asarray(np.array([getattr(s, name) for s in plan.stages]))
+    for name in Stage._fields
+  }
+  direction = _direction(env.model, plan)
+  tool = jnp.array(TOOL_OFFSET)
+  last = len(plan.stages) - 1
+
+  def first_memory(state: EnvState) -> PlanMemory:
+    zero = jnp.zeros((), jnp.int32)
+    start = state.memory.reading.grasp
+    return PlanMemory(stage=zero, count=zero, start=start)
+
+  def act(
+    state: EnvState, memory: PlanMemory, key: Array
+  ) -> tuple[Array, PlanMemory]:
+    del key
+    reading, goal = state.memory.reading, state.memory.goal
+    hand, grasp, point = reading.hand, reading.grasp, reading.object
+    stage = {name: column[memory.stage] for name, column in table.items()}
+    if plan.moves_hand:
+      point = hand
+    way = direction(state, memory.start, point, goal)
+    remaining = jnp.linalg.norm(goal - point)
+    is_pushing = stage['anchor'] == Anchor.PUSH
+    lead = jnp.where(is_pushing, jnp.minimum(stage['lead'], remaining), 0.0)
+    # Off the line through object and goal: back on it first.
+    behind = (grasp - hand - tool).at[2].set(0.0)
+    aside = jnp.linalg.norm(behind - jnp.dot(behind, way) * way)
+    steer = jnp.clip(1.0 - aside / stage['aside_m'], -0.7, 1.0)
+    lead = lead * steer
+    targets = jnp.stack(
+      [
+        memory.start - tool,
+        grasp - tool + stage['along'] * way,
+        grasp - tool + (stage['along'] + lead) * way,
+        hand + goal - point,
+      ]
+    )
+    target = targets[stage['anchor']] + stage['offset']
+    target = jnp.clip(target, jnp.array(HAND_LOW), jnp.array(HAND_HIGH))
+    move = (target - state.memory.setpoint) / _METERS_PER_ACTION
+    length = jnp.linalg.norm(move) + 1e-6
+    move = move * jnp.minimum(1.0, stage['speed'] / length)
+    has_arrived = (remaining < stage['arrived_m']) | (
+      jnp.dot(way, goal - point) < 0.0
+    )
+    move = jnp.where(is_pushing & has_arrived, 0.0, move)
+    action = jnp.append(move, stage['gripper'])[: env.spec.action_size]
+
+    count = memory.count + 1
+    is_there = jnp.linalg.norm(target - hand) < stage['tolerance_m']
+    is_over = (is_there | (count > _PATIENCE)) & (count >= stage['dwell'])
+    is_lost = jnp.linalg.norm(hand + tool - grasp) > stage['lost_m']
+    following = jnp.where(
+      is_over, jnp.minimum(memory.stage + 1, last), memory.stage
+    )
+    following = jnp.where(is_lost, 0, following)
+    return action, dataclasses.replace(
+      memory,
+      stage=following,
+      count=jnp.where(following == memory.stage, count, 0),
+      start=jnp.where(is_lost, grasp, memory.start),
+    )
+
+  return Teacher(
+    name=f'{env.spec.name}_plan', first_memory=first_memory, act=act
+  )
+
+
+def _direction(model: Any, plan: Plan) -> Callable[..., Array]:
+  """Returns `(state, start, point, goal) -> d`, [3] of length 1."""
+  joints = [model.joint(j).name for j in range(model.njnt)]
+  is_mechanism = 'mechanism' in joints
+  axis = anchor = jnp.zeros((3,))
+  is_slide = False
+  if is_mechanism:
+    mujoco = importlib.import_module('mujoco')
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    joint = joints.index('mechanism')
+    axis = jnp.asarray(data.xaxis[joint], jnp.float32)
+    anchor = jnp.asarray(
+      data.xanchor[joint] - data.body('fixture').xpos, jnp.float32
+    )
+    is_slide = int(model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_SLIDE)
+
+  def direction(
+    state: EnvState, start: Array, point: Array, goal: Array
+  ) -> Array:
+    def tangent(point: Array) -> Array:
+      if is_slide:
+        return axis
+      return jnp.cross(axis, point - state.memory.fixture - anchor)
+
+    if is_mechanism:
+      # Seen from its start, the goal of an arc lies ahead of the tangent.
+      is_ahead = jnp.dot(tangent(start), goal - start) >= 0.0
+      way = tangent(point) * jnp.where(is_ahead, 1.0, -1.0)
+    else:
+      way = (goal - point).at[2].set(0.0)
+    if plan.is_flat:
+      way = way.at[2].set(0.0)
+    return way / (jnp.linalg.norm(way) + 1e-6)
+
+  return direction

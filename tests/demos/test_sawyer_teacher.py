@@ -1,0 +1,45 @@
+"""The Sawyer's plans reach their goals, on training and held-out tasks."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metajax.demos.sawyer_teacher import GUIDED_PLANS, PLANS, sawyer_teacher
+from metajax.demos.teacher import run_teacher
+from metajax.envs.sawyer_families import FAMILIES
+from metajax.envs.sawyer_guided import guided_door, guided_push
+from metajax.envs.sawyer_tasks import make_sawyer
+
+NUM_TASKS = 8
+# One for each kind of plan; the others are slow only together.
+QUICK = ('push', 'pick_place', 'peg_insert_side', 'door_open', 'handle_pull')
+ALL = [
+  name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+  for name in FAMILIES
+]
+
+
+def successes(env, plan, sample_task):
+  teacher = sawyer_teacher(env, plan)
+  tasks = jax.vmap(sample_task)(jax.random.split(jax.random.key(0), NUM_TASKS))
+  keys = jax.random.split(jax.random.key(1), NUM_TASKS)
+  show = jax.jit(
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key))
+  )
+  return jnp.max(show(tasks, keys).metrics['success'], axis=1)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_every_family_can_be_done(name):
+  env = make_sawyer(name, hide_goal=True, physics='c')
+  assert jnp.all(successes(env, name, env.sample_test_task) == 1.0)
+
+
+def test_there_is_a_plan_for_every_family():
+  assert set(PLANS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize('make', [guided_push, guided_door])
+def test_guided_tasks_can_be_done(make):
+  env = make(physics='c')
+  assert jnp.all(successes(env, GUIDED_PLANS[make.__name__], env.sample_task))
