@@ -21,7 +21,7 @@ from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
-from metajax.envs.locomotion import half_cheetah
+from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import MamlConfig
 from metajax.learners.maml_rl import (

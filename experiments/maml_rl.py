@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metajax.core.algorithm import evaluation_key
 from metajax.core.compilation import compile_hot
 from metajax.envs.environment import Env, reveal_task
-from metajax.envs.locomotion import half_cheetah
+from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.motion import motion_of_positions
 from metajax.envs.navigation import navigation
 from metajax.envs.rollout import record_episode

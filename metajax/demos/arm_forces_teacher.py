@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from metajax.core.learner import PyTree
 from metajax.demos.joint_torques import velocity_controller
 from metajax.demos.teacher import Teacher
-from metajax.envs.arm_forces import SEGMENT_STEPS
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.kinematics import (
@@ -14,6 +13,7 @@ from metajax.envs.kinematics import (
   damped_least_squares,
   jacobian,
 )
+from metajax.envs.torque_arms.arm_forces import SEGMENT_STEPS
 
 _MAX_SPEED_M_PER_S = 0.6
 _POSTURE = (0.6, 0.3, 0.0, 0.5, 0.0, 0.0, 0.0)
@@ -27,7 +27,7 @@ def arm_forces_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
   the force that the task tells (`metajax.demos.joint_torques`).
 
   Args:
-    env: `metajax.envs.arm_forces.arm_forces`.
+    env: `metajax.envs.torque_arms.arm_forces.arm_forces`.
     physics: name of the engine that tells where the arm is.
 
   Returns:

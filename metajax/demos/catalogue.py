@@ -26,7 +26,7 @@ from metajax.demos.spriteworld_teacher import spriteworld_teacher
 from metajax.demos.table_teacher import table_teacher
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env
-from metajax.envs.spriteworld import build_spriteworld
+from metajax.envs.spriteworld.world import build_spriteworld
 
 
 def _of_no_env(make: Callable[[], Teacher]) -> Callable[[Env], Teacher]:

@@ -43,7 +43,7 @@ def hand_placing_teacher(env: Env, *, is_held: bool) -> Teacher:
   object to the target container, and follows it.
 
   Args:
-    env: `metajax.envs.demonstrator_hand.demonstrator_hand`.
+    env: `metajax.envs.gripper_arm.demonstrator_hand.demonstrator_hand`.
     is_held: whether the object is held at first.
 
   Returns:
@@ -88,7 +88,7 @@ def hand_pushing_teacher(env: Env) -> Teacher:
   """Makes a demonstrator of pushing: beside the object, then home.
 
   Args:
-    env: `metajax.envs.demonstrator_hand.demonstrator_hand`.
+    env: `metajax.envs.gripper_arm.demonstrator_hand.demonstrator_hand`.
 
   Returns:
     The teacher; its memory is the plan.

@@ -11,7 +11,7 @@ from metajax.core.validation import check_choice
 from metajax.demos.teacher import Teacher
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
-from metajax.envs.jaco import BLOCKS, STAGES
+from metajax.envs.jaco.stacking import BLOCKS, STAGES
 from metajax.envs.kinematics import (
   Chain,
   chain_to,
@@ -83,7 +83,7 @@ def jaco_teacher(
   by damped least squares. It reads the whole state.
 
   Args:
-    env: a `metajax.envs.jaco.jaco`.
+    env: a `metajax.envs.jaco.stacking.jaco`.
     stage: `reach`, `lift` or `stack`, where it stops.
     style: how it moves.
 

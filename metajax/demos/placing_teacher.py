@@ -81,7 +81,7 @@ def placing_teacher(env: Env, *, is_held: bool, noise: float = 0.0) -> Teacher:
   hand: above the object, down, close, lift, above the target, lower, release.
 
   Args:
-    env: `metajax.envs.placing.placing` or `pick_and_place`.
+    env: `metajax.envs.gripper_arm.placing.placing` or `pick_and_place`.
     is_held: whether the object is held at first.
     noise: standard deviation of what is added to the velocities, in units of
       the action.

@@ -7,8 +7,8 @@ import numpy as np
 from metajax.core.learner import PyTree
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import EnvState
-from metajax.envs.planar_arm import CONTROL_PERIOD_S, MAX_VELOCITY, direction
-from metajax.envs.planar_key import GOAL_ANGLE_RAD
+from metajax.envs.planar.arm import CONTROL_PERIOD_S, MAX_VELOCITY, direction
+from metajax.envs.planar.key import GOAL_ANGLE_RAD
 from metajax.envs.reach3d import MAX_SPEED_M_PER_S
 
 _AHEAD_M = 0.04  # of the entry, where the effector lines up

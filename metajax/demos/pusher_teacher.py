@@ -17,7 +17,7 @@ from metajax.envs.kinematics import (
   jacobian,
   rotate,
 )
-from metajax.envs.pusher import PushingTask, object_geoms
+from metajax.envs.torque_arms.pusher import PushingTask, object_geoms
 
 _FINGER_RADIUS_M = 0.02
 _CLEARANCE_M = 0.03
@@ -38,7 +38,7 @@ def pusher_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
   finger kept upright, and these torques (`metajax.demos.joint_torques`).
 
   Args:
-    env: `metajax.envs.pusher.pusher`.
+    env: `metajax.envs.torque_arms.pusher.pusher`.
     physics: name of the engine that tells where the arm is.
 
   Returns:

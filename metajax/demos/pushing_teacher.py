@@ -81,7 +81,7 @@ def pushing_teacher(env: Env, *, noise: float = 0.0) -> Teacher:
   always behind its middle.
 
   Args:
-    env: `metajax.envs.gripper_pushing.gripper_pushing`.
+    env: `metajax.envs.gripper_arm.pushing.gripper_pushing`.
     noise: standard deviation of what is added to the velocities, in units of
       the action.
 

@@ -28,7 +28,7 @@ def reacher_teacher(
   to what is left to turn (`metajax.demos.joint_torques`).
 
   Args:
-    env: `metajax.envs.reacher.reacher`.
+    env: `metajax.envs.torque_arms.reacher.reacher`.
     noise: standard deviation of the Gaussian added to every action, >= 0.
     physics: name of the engine that tells where the arm is.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
-from metajax.envs.sawyer import HAND_HIGH, HAND_LOW, TOOL_OFFSET
+from metajax.envs.sawyer.hand import HAND_HIGH, HAND_LOW, TOOL_OFFSET
 
 _OPEN, _CLOSED = -1.0, 1.0
 _METERS_PER_ACTION = 0.01

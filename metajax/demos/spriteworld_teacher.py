@@ -8,8 +8,8 @@ from metajax.core.learner import PyTree
 from metajax.core.validation import check_choice
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import EnvState
-from metajax.envs.spriteworld import NUM_CELLS, SpriteWorld
-from metajax.envs.tabular import FORBIDDEN, hard_values, soft_values
+from metajax.envs.spriteworld.tabular import FORBIDDEN, hard_values, soft_values
+from metajax.envs.spriteworld.world import NUM_CELLS, SpriteWorld
 
 _PLANS = {'soft': soft_values, 'hard': hard_values}
 

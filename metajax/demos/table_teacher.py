@@ -10,7 +10,7 @@ import numpy as np
 from metajax.core.learner import PyTree
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
-from metajax.envs.table import OBJECTS, PAIRS, positions_of
+from metajax.envs.table.arrangement import OBJECTS, PAIRS, positions_of
 
 _PUSHER_RADIUS_M = 0.012
 # The field of distances is solved on this grid.

@@ -5,28 +5,32 @@ import functools
 from typing import NamedTuple
 
 from metajax.core.validation import check_choice
-from metajax.envs import sawyer_families, sawyer_guided
-from metajax.envs.arm_forces import arm_forces
-from metajax.envs.damage import ant_crippled_leg, half_cheetah_disabled_joint
-from metajax.envs.demonstrator_hand import demonstrator_hand
 from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env
-from metajax.envs.gripper_pushing import gripper_pushing
-from metajax.envs.jaco import jaco
-from metajax.envs.locomotion import ant, half_cheetah
+from metajax.envs.gripper_arm.demonstrator_hand import demonstrator_hand
+from metajax.envs.gripper_arm.placing import pick_and_place, placing
+from metajax.envs.gripper_arm.pushing import gripper_pushing
+from metajax.envs.jaco.stacking import jaco
+from metajax.envs.locomotion.damage import (
+  ant_crippled_leg,
+  half_cheetah_disabled_joint,
+)
+from metajax.envs.locomotion.goals import ant, half_cheetah
+from metajax.envs.locomotion.pier import half_cheetah_pier
+from metajax.envs.locomotion.slope import half_cheetah_slope
 from metajax.envs.navigation import navigation
-from metajax.envs.pier import half_cheetah_pier
-from metajax.envs.placing import pick_and_place, placing
-from metajax.envs.planar import peg2d, reach2d, stick2d
-from metajax.envs.planar_key import key2d
-from metajax.envs.pusher import pusher
+from metajax.envs.planar.families import peg2d, reach2d, stick2d
+from metajax.envs.planar.key import key2d
 from metajax.envs.reach3d import reach3d
-from metajax.envs.reacher import reacher
 from metajax.envs.rope import rope
-from metajax.envs.sawyer_tasks import make_sawyer
-from metajax.envs.slope import half_cheetah_slope
-from metajax.envs.spriteworld import spriteworld
-from metajax.envs.table import table
+from metajax.envs.sawyer import families as sawyer_families
+from metajax.envs.sawyer.guided import guided_door, guided_push
+from metajax.envs.sawyer.tasks import make_sawyer
+from metajax.envs.spriteworld.world import spriteworld
+from metajax.envs.table.arrangement import table
+from metajax.envs.torque_arms.arm_forces import arm_forces
+from metajax.envs.torque_arms.pusher import pusher
+from metajax.envs.torque_arms.reacher import reacher
 
 
 class Family(NamedTuple):
@@ -132,10 +136,10 @@ def _arms() -> dict[str, Family]:
       for stage in ('reach', 'lift', 'stack')
     },
     'sawyer_guided_push': Family(
-      sawyer_guided.guided_push, 'Sawyer, hidden goals, Mendonca et al. 2019'
+      guided_push, 'Sawyer, hidden goals, Mendonca et al. 2019'
     ),
     'sawyer_guided_door': Family(
-      sawyer_guided.guided_door, 'Sawyer, hidden angle, Mendonca et al. 2019'
+      guided_door, 'Sawyer, hidden angle, Mendonca et al. 2019'
     ),
     **{
       f'sawyer_{name}': Family(

@@ -1,5 +1,6 @@
 """A point that is steered to an unseen goal in the plane."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -86,7 +87,8 @@ def navigation(
       reward_t = -jnp.sqrt(squared_distance)
     else:
       reward_t = -squared_distance
-    return state.replace(
+    return dataclasses.replace(
+      state,
       physics=_Point(position=position),
       observation=position,
       reward=reward_t,

@@ -17,7 +17,7 @@ from metajax.envs.environment import (
   first_state,
 )
 from metajax.envs.physics import PhysicsState
-from metajax.envs.planar_arm import (
+from metajax.envs.planar.arm import (
   CONTROL_PERIOD_S,
   HORIZON,
   NUM_SUBSTEPS,

@@ -7,7 +7,7 @@ import pytest
 
 from metajax.demos.jaco_teacher import JacoStyle, jaco_teacher
 from metajax.demos.teacher import run_teacher
-from metajax.envs.jaco import jaco
+from metajax.envs.jaco.stacking import jaco
 
 # Steps by which it has always been done: 2 to 3 times what it takes.
 _HORIZONS = {'reach': 100, 'lift': 150, 'stack': 250}

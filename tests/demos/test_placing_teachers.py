@@ -14,10 +14,10 @@ from metajax.demos.hand_teacher import (
 from metajax.demos.placing_teacher import placing_teacher
 from metajax.demos.pushing_teacher import pushing_teacher
 from metajax.demos.teacher import run_teacher
-from metajax.envs.demonstrator_hand import demonstrator_hand
 from metajax.envs.environment import held_out
-from metajax.envs.gripper_pushing import gripper_pushing
-from metajax.envs.placing import pick_and_place, placing
+from metajax.envs.gripper_arm.demonstrator_hand import demonstrator_hand
+from metajax.envs.gripper_arm.placing import pick_and_place, placing
+from metajax.envs.gripper_arm.pushing import gripper_pushing
 
 CASES = {
   'placing': (placing, placing_teacher, {'is_held': True, 'noise': 0.1}),

@@ -13,7 +13,7 @@ from metajax.demos.planar_teacher import (
 )
 from metajax.demos.teacher import run_teacher
 from metajax.envs.environment import held_out
-from metajax.envs.planar import (
+from metajax.envs.planar.families import (
   key2d,
   peg2d,
   reach2d,

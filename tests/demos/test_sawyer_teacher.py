@@ -6,9 +6,9 @@ import pytest
 
 from metajax.demos.sawyer_teacher import GUIDED_PLANS, PLANS, sawyer_teacher
 from metajax.demos.teacher import run_teacher
-from metajax.envs.sawyer_families import FAMILIES
-from metajax.envs.sawyer_guided import guided_door, guided_push
-from metajax.envs.sawyer_tasks import make_sawyer
+from metajax.envs.sawyer.families import FAMILIES
+from metajax.envs.sawyer.guided import guided_door, guided_push
+from metajax.envs.sawyer.tasks import make_sawyer
 
 NUM_TASKS = 8
 # One for each kind of plan; the others are slow only together.

@@ -7,8 +7,8 @@ import pytest
 from metajax.core.validation import InputError
 from metajax.demos.spriteworld_teacher import spriteworld_teacher
 from metajax.demos.teacher import run_teacher
-from metajax.envs.spriteworld import build_spriteworld
-from metajax.envs.tabular import expected_visits, soft_values
+from metajax.envs.spriteworld.tabular import expected_visits, soft_values
+from metajax.envs.spriteworld.world import build_spriteworld
 
 
 @pytest.fixture(scope='module')

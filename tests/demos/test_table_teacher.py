@@ -7,7 +7,7 @@ import pytest
 from metajax.demos.table_teacher import table_teacher
 from metajax.demos.teacher import run_teacher
 from metajax.envs.environment import held_out
-from metajax.envs.table import table
+from metajax.envs.table.arrangement import table
 
 
 @pytest.mark.parametrize(

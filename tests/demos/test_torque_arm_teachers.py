@@ -12,12 +12,12 @@ from metajax.demos.joint_torques import mass_matrix
 from metajax.demos.pusher_teacher import pusher_teacher
 from metajax.demos.reacher_teacher import reacher_teacher
 from metajax.demos.teacher import run_teacher
-from metajax.envs.arm_forces import arm_forces
 from metajax.envs.engines import load_model, make_physics
 from metajax.envs.environment import held_out
 from metajax.envs.kinematics import chain_to
-from metajax.envs.pusher import pusher
-from metajax.envs.reacher import reacher
+from metajax.envs.torque_arms.arm_forces import arm_forces
+from metajax.envs.torque_arms.pusher import pusher
+from metajax.envs.torque_arms.reacher import reacher
 
 
 def show(env, teacher, num_tasks):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metajax.envs.locomotion import half_cheetah
+from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
 from metajax.testing.environments import (
   check_environment,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
-from metajax.envs.locomotion import half_cheetah
+from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
 
 gymnasium = pytest.importorskip('gymnasium')
