@@ -86,6 +86,8 @@ class Env(NamedTuple):
     sample_test_task: `(key) -> task`, a held-out one: of shapes, joints or
       families that `sample_task` never draws. None where both would draw from
       the same distribution.
+    scene_fields: `(state) -> arrays of the model` by name, as they are in that
+      state, for whoever draws it. None: those of the task's `model_fields`.
     reset: `(task, key) -> state`, at the start of an episode.
     step: `(state, action) -> state`, one control period later. `action` is
       `[action_size]` float32.
@@ -102,6 +104,13 @@ class Env(NamedTuple):
   model: Any = None
   holds_physics: bool = False
   sample_test_task: Callable[[Array], Task] | None = None
+  scene_fields: Callable[[EnvState], Mapping[str, Array]] | None = None
+
+  def fields_in(self, state: EnvState) -> Mapping[str, Array]:
+    """Returns the arrays of the model that are this state's own."""
+    if self.scene_fields is not None:
+      return self.scene_fields(state)
+    return getattr(state.task, 'model_fields', {})
 
 
 def held_out(env: Env) -> Env:

@@ -1,14 +1,20 @@
 """Turns joint positions into the motion of shapes, on the host."""
 
+from collections.abc import Mapping
 import copy
 import importlib
 from typing import Any
 
+import jax
 import numpy as np
 
 from metajax.core.motion import SHAPES, Motion
 from metajax.core.validation import InputError, check_positive, reject
 from metajax.envs.environment import Env, EnvState
+from metajax.envs.physics import movable
+
+# What of a model decides where its shapes are, and how large.
+_DRAWN_FIELDS = ('geom_', 'body_pos', 'body_quat')
 
 
 def motion_of_states(env: Env, states: EnvState) -> Motion:
@@ -31,19 +37,20 @@ def motion_of_states(env: Env, states: EnvState) -> Motion:
   if env.model is None:
     raise InputError(f'env: expected one with a model, got {env.spec.name}')
   model, task = copy.copy(env.model), states.task
-  for name, values in getattr(task, 'model_fields', {}).items():
-    if name.startswith(('geom_', 'body_pos', 'body_quat', 'site_')):
-      getattr(model, name)[:] = np.asarray(values)[0]
   if hasattr(task, 'appearance'):
     model.geom_rgba[:] = np.asarray(task.appearance.geom_rgba)[0]
+  fields = jax.device_get(jax.vmap(env.fields_in)(states))
+  physics = states.physics
   return motion_of_positions(
     model,
-    np.asarray(states.physics.qpos),
+    np.asarray(physics.qpos),
     env.spec.control_period_s,
-    mocap=(
-      np.asarray(states.physics.mocap_pos),
-      np.asarray(states.physics.mocap_quat),
-    ),
+    mocap=(np.asarray(physics.mocap_pos), np.asarray(physics.mocap_quat)),
+    model_fields={
+      name: values
+      for name, values in fields.items()
+      if name.startswith(_DRAWN_FIELDS)
+    },
   )
 
 
@@ -53,6 +60,7 @@ def motion_of_positions(
   frame_period_s: float,
   *,
   mocap: tuple[np.ndarray, np.ndarray] | None = None,
+  model_fields: Mapping[str, np.ndarray] | None = None,
 ) -> Motion:
   """Places a model's shapes at each of its joint positions.
 
@@ -64,6 +72,8 @@ def motion_of_positions(
     frame_period_s: seconds between two frames, `env.spec.control_period_s`.
     mocap: ([frames, nmocap, 3], [frames, nmocap, 4]), m and quaternions of
       the bodies that are placed; None: where the model has them.
+    model_fields: name to [frames, ...], arrays of the model in each frame.
+      Shapes keep the sizes of the last frame.
 
   Returns:
     The motion. Its focus is the centre of mass of the body that the camera
@@ -88,6 +98,7 @@ def motion_of_positions(
     for i in range(model.ngeom)
     if int(model.geom_type[i]) in names and model.geom_rgba[i, 3] > 0
   ]
+  model = movable(model)
   data = mujoco.MjData(model)
   # What the overview follows, the whole world if it stands still.
   overview = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'overview')
@@ -95,6 +106,8 @@ def motion_of_positions(
   poses = np.zeros((len(qpos), len(drawn), 7), np.float32)
   focus = np.zeros((len(qpos), 3), np.float32)
   for frame, positions in enumerate(qpos):
+    for name, values in (model_fields or {}).items():
+      getattr(model, name)[:] = values[frame]
     data.qpos[:] = positions
     if mocap is not None:
       data.mocap_pos[:], data.mocap_quat[:] = (part[frame] for part in mocap)

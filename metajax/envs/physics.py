@@ -1,6 +1,7 @@
 """Articulated bodies: what every physics engine offers to environments."""
 
 from collections.abc import Callable, Mapping
+import copy
 import functools
 from typing import Any, NamedTuple
 
@@ -189,6 +190,18 @@ def tree_velocity(measurement: Measurement, body_masses: Array) -> Array:
   velocities = linear + jnp.cross(angular, offsets)
   masses = body_masses[:, None]
   return jnp.sum(masses * velocities, axis=0) / jnp.sum(body_masses)
+
+
+def movable(model: Any) -> Any:
+  """Returns a copy of a model whose shapes stand where its arrays say.
+
+  C MuJoCo reads no position of a shape that was compiled to stand where its
+  body does, though a task may move it; unless it is told that none does.
+  """
+  model = copy.copy(model)
+  for name in ('body_sameframe', 'geom_sameframe', 'site_sameframe'):
+    getattr(model, name)[:] = 0
+  return model
 
 
 def check_model_fields(model: Any, model_fields: ModelFields | None) -> None:

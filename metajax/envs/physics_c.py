@@ -4,7 +4,6 @@ The one callback to the host in the library, and chosen by name. It compiles in
 no time, works in float64 inside, and cannot be differentiated through.
 """
 
-import copy
 import functools
 import importlib
 import math
@@ -24,6 +23,7 @@ from metajax.envs.physics import (
   PhysicsState,
   check_model_fields,
   check_step,
+  movable,
   reset_of,
 )
 
@@ -43,11 +43,7 @@ def c_physics(model: Any) -> Physics:
   Returns:
     The physics.
   """
-  # MuJoCo reads no position of a shape that stands where its body does, though
-  # a task may move it; unless it is told that none stands so.
-  model = copy.copy(model)
-  for name in ('body_sameframe', 'geom_sameframe', 'site_sameframe'):
-    getattr(model, name)[:] = 0
+  model = movable(model)
   worlds = _Worlds(model)
 
   @functools.partial(jax.jit, static_argnames='num_substeps')

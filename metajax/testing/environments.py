@@ -245,10 +245,12 @@ def _check_fields_matter(
       for i, leaf in enumerate(leaves)
     ]
     after = roll_out(structure.unflatten(changed))
-    same = np.array_equal(before.rewards, after.rewards) and np.array_equal(
-      before.observations, after.observations
-    )
-    assert not same, f'task{name}: changes neither observations nor rewards'
+    told = [
+      jax.tree.leaves((x.rewards, x.observations, x.metrics))
+      for x in (before, after)
+    ]
+    same = all(np.array_equal(a, b) for a, b in zip(*told, strict=True))
+    assert not same, f'task{name}: changes no observation, reward or metric'
 
 
 def _check_diverges_alone(before: Trajectory, after: Trajectory) -> None:

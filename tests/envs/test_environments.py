@@ -57,7 +57,7 @@ def test_the_long_run_catches_what_explodes():
 @pytest.mark.parametrize(
   ('break_it', 'message'),
   [
-    (deaf, 'changes neither'),
+    (deaf, 'changes no observation'),
     (misshapen, 'observations: expected'),
     (explosive, 'reward: not finite'),
   ],

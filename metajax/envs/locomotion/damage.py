@@ -303,5 +303,6 @@ def _damaged_env(
     step=step,
     model=body.model,
     holds_physics=body.world.needs_options,
+    scene_fields=lambda state: damage(state.task, state.memory)[1],
   )
   return checked(env)

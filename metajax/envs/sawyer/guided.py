@@ -316,5 +316,8 @@ def _finish(
       step=step,
       model=sawyer.world.model,
       holds_physics=sawyer.world.needs_options,
+      scene_fields=lambda state: sawyer.fields(
+        state.memory.fixture, getattr(state.task, 'model_fields', {})
+      ),
     )
   )

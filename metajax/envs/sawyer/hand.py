@@ -84,6 +84,8 @@ class Sawyer(NamedTuple):
       (PhysicsState, Measurement, setpoint)`, one control period later.
     measure: `(state, fixture [3], model_fields) -> Measurement`.
     read: `(state, measurement) -> Reading`.
+    fields: `(fixture [3], model_fields) -> model_fields` with the fixture put
+      where it stands.
     mechanism: index of the mechanism's joint, or None.
   """
 
@@ -92,6 +94,7 @@ class Sawyer(NamedTuple):
   move: Callable[..., tuple[PhysicsState, Measurement, Array]]
   measure: Callable[..., Measurement]
   read: Callable[[PhysicsState, Measurement], Reading]
+  fields: Callable[..., Mapping[str, Array]]
   mechanism: int | None
 
 
@@ -208,7 +211,7 @@ def sawyer_in(scene: str, physics: str = 'mjx') -> Sawyer:
       orientation=measurement.xquat[object_body],
     )
 
-  return Sawyer(world, start, move, measure, read, mechanism)
+  return Sawyer(world, start, move, measure, read, fields, mechanism)
 
 
 @struct.dataclass

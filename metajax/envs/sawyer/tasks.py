@@ -179,6 +179,9 @@ def make_sawyer(
     step=step,
     model=model,
     holds_physics=sawyer.world.needs_options,
+    scene_fields=lambda state: sawyer.fields(
+      state.memory.fixture, state.task.model_fields
+    ),
   )
   return checked(env)
 
