@@ -50,7 +50,8 @@ def run(states):
   step = lambda s, _: (jax.vmap(
     lambda s: physics.step(s, jnp.zeros(6))[0])(s), None)
   return jax.lax.scan(step, states, length=50)[0]
-print(bool(jnp.isfinite(compile_hot(run, holds_physics=True)(states).qpos).all()))
+states = compile_hot(run, holds_physics=True)(states)
+print(bool(jnp.isfinite(states.qpos).all()))
 """
 
 
