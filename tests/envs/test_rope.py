@@ -125,6 +125,7 @@ def test_a_success_does_not_depend_on_the_place(env, first, step):
   assert step(first, AWAY).metrics['success'] == 0.0
 
 
+@pytest.mark.slow
 def test_both_engines_push_alike(first, env):
   pushes = crossing_pushes(16)
   ends = [

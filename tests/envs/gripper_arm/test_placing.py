@@ -66,6 +66,7 @@ def test_families_keep_the_contract(name):
   check_environment(build(name), num_envs=8, num_steps=20, silent_fields=SILENT)
 
 
+@pytest.mark.slow
 def test_placing_keeps_the_contract_on_mjx():
   check_environment(
     placing(physics='mjx'), num_envs=4, num_steps=10, silent_fields=SILENT

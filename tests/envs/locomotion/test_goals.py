@@ -137,6 +137,7 @@ def test_goals_keep_the_contract(factory, goal):
   check_environment(env, num_envs=8, num_steps=20, silent_fields=silent)
 
 
+@pytest.mark.slow
 def test_the_ant_keeps_the_contract_in_mjx():
   check_environment(ant('direction'), num_envs=8, num_steps=10)
 

@@ -63,7 +63,9 @@ def with_objects(state, positions, velocities=((0.0, 0.0), (0.0, 0.0))):
   )
 
 
-@pytest.mark.parametrize('physics', ['c', 'mjx'])
+@pytest.mark.parametrize(
+  'physics', ['c', pytest.param('mjx', marks=pytest.mark.slow)]
+)
 def test_keeps_the_contract(physics):
   check_environment(pusher(physics=physics), num_envs=8, silent_fields=COLOURS)
 
