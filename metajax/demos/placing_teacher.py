@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
+from metajax.envs.gripper_arm.control import POINT_DISTANCE_M
 
 _GAIN_PER_S = 5.0
 _TURN_GAIN_PER_S = 4.0
@@ -43,18 +44,31 @@ def look(state: EnvState, num_joints: int) -> View:
     The view.
   """
   seen = state.observation[2 * num_joints :]
-  hand, first, second = seen[:9].reshape(3, 3)
-  axes = [(x - hand) / 0.05 for x in (first, second)]
+  hand, frame = hand_pose(seen)
   container = seen[28:43].reshape(3, 5)[state.task.target]
   return View(
     hand=hand,
-    frame=jnp.stack([*axes, jnp.cross(axes[0], axes[1])], axis=1),
+    frame=frame,
     centre=seen[16:19],
     side=seen[22:25],
     half_sizes=seen[25:28],
     place=jnp.concatenate([container[:2], jnp.zeros((1,))]),
     wall_height=2.0 * container[4],
   )
+
+
+def hand_pose(seen: Array) -> tuple[Array, Array]:
+  """Returns the tool point and the hand's axes, from what tells them.
+
+  Args:
+    seen: the observation behind the joints (`control.observe_hand`).
+
+  Returns:
+    [3] float32, m, and [3, 3] float32, the axes in the columns.
+  """
+  hand, first, second = seen[:9].reshape(3, 3)
+  axes = [(x - hand) / POINT_DISTANCE_M for x in (first, second)]
+  return hand, jnp.stack([*axes, jnp.cross(axes[0], axes[1])], axis=1)
 
 
 def turn_towards(frame: Array, side: Array) -> Array:

@@ -6,7 +6,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.demos.placing_teacher import turn_towards
+from metajax.demos.placing_teacher import hand_pose, turn_towards
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 
@@ -43,12 +43,11 @@ def look_at_objects(state: EnvState, num_joints: int) -> ObjectView:
     The view.
   """
   seen = state.observation[2 * num_joints :]
-  hand, first, second = seen[:9].reshape(3, 3)
-  axes = [(x - hand) / 0.05 for x in (first, second)]
+  hand, frame = hand_pose(seen)
   target = seen[17:41].reshape(2, 12)[state.task.target]
   return ObjectView(
     hand=hand,
-    frame=jnp.stack([*axes, jnp.cross(axes[0], axes[1])], axis=1),
+    frame=frame,
     line=seen[16],
     centre=target[:3],
     half_sizes=target[9:],

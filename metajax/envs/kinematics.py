@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.validation import InputError, reject
+from metajax.envs.cholesky import cho_factor, cho_solve
 from metajax.envs.physics import Measurement
 
 _SLIDE, _HINGE = 2, 3  # mjtJoint
@@ -117,7 +117,7 @@ def damped_least_squares(
   """
   size = jacobian.shape[0]
   gram = jacobian @ jacobian.T + damping**2 * jnp.eye(size)
-  return jacobian.T @ _solve(gram, velocity)
+  return jacobian.T @ cho_solve(cho_factor(gram), velocity)
 
 
 def rotate(quaternions: Array, vectors: Array) -> Array:
@@ -153,18 +153,3 @@ def rotation_between(current: Array, wanted: Array) -> Array:
   sine = jnp.sqrt(jnp.sum(jnp.square(vector)) + 1e-12)
   angle = 2.0 * jnp.arctan2(sine, jnp.abs(scalar))
   return vector / sine * angle
-
-
-def _solve(matrix: Array, vector: Array) -> Array:
-  """Solves a small positive definite system by Gauss-Jordan elimination.
-
-  LAPACK's own would block when several CPU devices call it at once.
-  """
-
-  def eliminate(rows: Array, k: Array) -> tuple[Array, None]:
-    pivot = rows[k] / rows[k, k]
-    others = rows - rows[:, k][:, None] * pivot[None, :]
-    return others.at[k].set(pivot), None
-
-  rows = jnp.concatenate([matrix, vector[:, None]], axis=1)
-  return jax.lax.scan(eliminate, rows, jnp.arange(len(vector)))[0][:, -1]

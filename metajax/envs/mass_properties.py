@@ -8,6 +8,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.envs.cholesky import cho_factor, cho_solve
 from metajax.envs.physics import ModelFields, any_rank
 from metajax.envs.physics_mjx import import_mjx
 
@@ -48,7 +49,9 @@ def mass_properties(model: Any) -> Callable[[Array, Array], ModelFields]:
     data = blank.replace(qpos=jnp.asarray(model.qpos0, jnp.float32))
     data = mjx.com_pos(own, mjx.kinematics(own, data))
     inertia = mjx.full_m(own, mjx.crb(own, data))
-    inverse = _inverse(inertia)
+    inverse = jax.vmap(cho_solve, in_axes=(None, 0))(
+      cho_factor(inertia), jnp.eye(model.nv)
+    )
     weights = jnp.zeros((model.nbody, 2))
     for body in moves:
       linear, angular = mjx.jac(own, data, data.xipos[body], body)
@@ -70,22 +73,6 @@ def mass_properties(model: Any) -> Callable[[Array, Array], ModelFields]:
     }
 
   return derive
-
-
-def _inverse(matrix: Array) -> Array:
-  """Inverts a positive definite matrix by sweeping (Goodnight 1979).
-
-  LAPACK's own would block when several CPU devices call it at once.
-  """
-
-  def sweep(matrix: Array, k: Array) -> tuple[Array, None]:
-    column, inverse_pivot = matrix[:, k], 1.0 / matrix[k, k]
-    row = matrix[k] * inverse_pivot
-    swept = matrix - column[:, None] * row[None, :]
-    swept = swept.at[k].set(row).at[:, k].set(-column * inverse_pivot)
-    return swept.at[k, k].set(inverse_pivot), None
-
-  return jax.lax.scan(sweep, matrix, jnp.arange(len(matrix)))[0]
 
 
 def _averaging_over_joints(model: Any) -> np.ndarray:

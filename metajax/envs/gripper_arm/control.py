@@ -31,7 +31,7 @@ _JOINT_SPEED = 2.5
 # How far, rad or m, a servo's target may run ahead of a joint that is held up.
 _MAX_LEAD = 0.15
 # Points beside the tool point that tell its orientation, m.
-_POINT_DISTANCE_M = 0.05
+POINT_DISTANCE_M = 0.05
 _NUM_PADS = 4
 
 
@@ -272,8 +272,8 @@ def observe_hand(
       state.qpos[:num_joints],
       state.qvel[:num_joints],
       point,
-      point + _POINT_DISTANCE_M * frame[:, 0],
-      point + _POINT_DISTANCE_M * frame[:, 1],
+      point + POINT_DISTANCE_M * frame[:, 0],
+      point + POINT_DISTANCE_M * frame[:, 1],
       point_velocity(measured, carrier.root, carrier.hand, point),
       measured.cvel[carrier.hand, :3],
       opening(carrier, measured)[None],
