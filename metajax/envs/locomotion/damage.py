@@ -9,16 +9,13 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import InputError, check_count
-from metajax.envs.environment import Env, EnvState, Task, checked, first_state
+from metajax.envs.environment import Env
 from metajax.envs.locomotion.bodies import (
   LeggedBody,
   ant_body,
-  forward_reward,
   half_cheetah_body,
-  noisy_start,
-  running_metrics,
-  spec_of,
 )
+from metajax.envs.locomotion.forward_running import forward_running_env
 from metajax.envs.physics import ModelFields, field_of
 
 _MAX_CHANGES = 4
@@ -129,7 +126,7 @@ def half_cheetah_disabled_joint(
     return jnp.where(dead, 0.0, 1.0), task.model_fields
 
   name = 'half_cheetah_disabled_joint'
-  return _damaged_env(
+  return forward_running_env(
     body,
     name if switch_period is None else f'{name}_changing',
     horizon,
@@ -215,7 +212,7 @@ def ant_crippled_leg(
     }
 
   name = 'ant_crippled_leg'
-  return _damaged_env(
+  return forward_running_env(
     body,
     f'{name}_changing' if switch_time else name,
     horizon,
@@ -247,62 +244,3 @@ def _leg_shrinker(
     }
 
   return shrink
-
-
-def _damaged_env(
-  body: LeggedBody,
-  name: str,
-  horizon: int,
-  sample_task: Callable[[Array], Task],
-  sample_test_task: Callable[[Array], Task],
-  damage: Callable[..., tuple[Array, ModelFields]],
-) -> Env:
-  """Builds the environment of a body whose motors and links fail.
-
-  `damage` is `(task, time) -> (strengths, model_fields)`: what the torques are
-  multiplied by, and the arrays of the model.
-  """
-
-  def reset(task: Task, key: Array) -> EnvState:
-    state = noisy_start(body, key)
-    time = jnp.zeros((), jnp.int32)
-    _, model_fields = damage(task, time)
-    measured = body.world.measure(state, model_fields=model_fields)
-    return first_state(
-      task,
-      state,
-      body.observe(state, measured),
-      metrics=running_metrics(body, measured, model_fields),
-      memory=time,  # control steps since the start
-    )
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    action = jnp.clip(action, -1.0, 1.0)
-    strengths, model_fields = damage(state.task, state.memory)
-    next_physics, measured = body.world.step(
-      state.physics,
-      strengths * action,
-      num_substeps=body.num_substeps,
-      model_fields=model_fields,
-    )
-    observation = body.observe(next_physics, measured)
-    return dataclasses.replace(
-      state,
-      physics=next_physics,
-      observation=observation,
-      reward=forward_reward(body, state.observation, action, observation),
-      metrics=running_metrics(body, measured, model_fields),
-      memory=state.memory + 1,
-    )
-
-  env = Env(
-    spec=spec_of(body, name, horizon),
-    sample_task=sample_task,
-    sample_test_task=sample_test_task,
-    reset=reset,
-    step=step,
-    model=body.model,
-    holds_physics=body.world.needs_options,
-    scene_fields=lambda state: damage(state.task, state.memory)[1],
-  )
-  return checked(env)

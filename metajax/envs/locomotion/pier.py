@@ -9,14 +9,9 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import check_count
-from metajax.envs.environment import Env, EnvState, checked, first_state
-from metajax.envs.locomotion.bodies import (
-  forward_reward,
-  half_cheetah_body,
-  noisy_start,
-  running_metrics,
-  spec_of,
-)
+from metajax.envs.environment import Env
+from metajax.envs.locomotion.bodies import half_cheetah_body
+from metajax.envs.locomotion.forward_running import forward_running_env
 from metajax.envs.physics import ModelFields, field_of
 
 NUM_BLOCKS = 8
@@ -86,39 +81,11 @@ def half_cheetah_pier(horizon: int = 1000, *, physics: str = 'mjx') -> Env:
     del key
     return PierTask(damping=jnp.array(TEST_DAMPING, jnp.float32))
 
-  def reset(task: PierTask, key: Array) -> EnvState:
-    state = noisy_start(body, key)
-    fields = fields_of(task)
-    measured = body.world.measure(state, model_fields=fields)
-    return first_state(
-      task,
-      state,
-      body.observe(state, measured),
-      metrics=running_metrics(body, measured, fields),
-    )
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    action = jnp.clip(action, -1.0, 1.0)
-    fields = fields_of(state.task)
-    next_physics, measured = body.world.step(
-      state.physics, action, model_fields=fields
-    )
-    observation = body.observe(next_physics, measured)
-    return dataclasses.replace(
-      state,
-      physics=next_physics,
-      observation=observation,
-      reward=forward_reward(body, state.observation, action, observation),
-      metrics=running_metrics(body, measured, fields),
-    )
-
-  env = Env(
-    spec=spec_of(body, 'half_cheetah_pier', horizon),
-    sample_task=sample_task,
-    sample_test_task=sample_test_task,
-    reset=reset,
-    step=step,
-    model=body.model,
-    holds_physics=body.world.needs_options,
+  return forward_running_env(
+    body,
+    'half_cheetah_pier',
+    horizon,
+    sample_task,
+    sample_test_task,
+    lambda task, time: (jnp.ones(()), fields_of(task)),
   )
-  return checked(env)
