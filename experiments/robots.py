@@ -8,7 +8,6 @@ python -m experiments.robots --speed --physics=mjx,c
 python -m experiments.robots --solve --num_tasks=20 --physics=c
 """
 
-import functools
 from pathlib import Path
 import sys
 import time
@@ -20,7 +19,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.timing import time_in_turn
+from experiments.robot_speeds import print_speeds
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice, reject
 from metajax.demos.catalogue import TEACHERS, make_teacher
@@ -79,7 +78,12 @@ def _execute() -> None:
     for name, family in FAMILIES.items():
       print(f'{name:{width}}  {family.about}')
   elif _SPEED.value:
-    print_speeds(_FAMILY.value or list(FAMILIES), _PHYSICS.value)
+    print_speeds(
+      _FAMILY.value or list(FAMILIES),
+      _PHYSICS.value,
+      batch=_BATCH.value,
+      seed=_SEED.value,
+    )
   elif _SOLVE.value:
     print_successes(_FAMILY.value or list(TEACHERS), _PHYSICS.value[0])
   elif not _FAMILY.value:
@@ -171,93 +175,6 @@ def print_successes(names: list[str], engine: str) -> None:
       f'  {seconds:7.0f}',
       flush=True,
     )
-
-
-def print_speeds(names: list[str], engines: list[str]) -> None:
-  """Prints steps a second, and what ours adds to bare `mjx.step`."""
-  print(
-    f'{"family":28} {"engine":6} {"steps/s":>9} {"physics/s":>9}'
-    f' {"compile s":>9} {"over bare":>9}'
-  )
-  for name in names:
-    for engine in engines:
-      _print_speed(name, engine)
-
-
-def _print_speed(name: str, engine: str, num_steps: int = 20) -> None:
-  env = make_environment(name, physics=engine)
-  if env.model is None and engine != _PHYSICS.value[0]:
-    return  # one row for a family without a body
-  keys = jax.random.split(jax.random.key(_SEED.value), _BATCH.value)
-  states = compile_hot(
-    jax.vmap(lambda key: env.reset(env.sample_task(key), key)),
-    holds_physics=env.holds_physics,
-  )(keys)
-  size, limit = env.spec.action_size, env.spec.action_limit
-  actions = jax.random.uniform(
-    keys[0], (num_steps, _BATCH.value, size), minval=-limit, maxval=limit
-  )
-
-  def ours(states, actions):
-    def step(states, action):
-      states = jax.vmap(env.step)(states, action)
-      return states, states.reward
-
-    return jax.lax.scan(step, states, actions)
-
-  start = time.perf_counter()
-  program = (
-    compile_hot(ours, holds_physics=env.holds_physics)
-    .lower(states, actions)
-    .compile()
-  )
-  compile_s = time.perf_counter() - start
-  calls = {'ours': functools.partial(program, states, actions)}
-  num_substeps = substeps_of(env)
-  if engine == 'mjx' and env.model is not None:
-    calls['bare'] = bare_steps(env, states, num_steps * num_substeps)
-  timings = time_in_turn(calls, rounds=3)
-  rate = num_steps * _BATCH.value / timings['ours'].median
-  over = ''
-  if 'bare' in timings:
-    over = f'{timings["ours"].median / timings["bare"].median - 1:+.0%}'
-  print(
-    f'{name:28} {engine:6} {rate:9,.0f} {rate * num_substeps:9,.0f}'
-    f' {compile_s:9.1f} {over:>9}',
-    flush=True,
-  )
-
-
-def substeps_of(env: Env) -> int:
-  """Returns physics steps in a control period; 1 without a body."""
-  if env.model is None or not env.spec.control_period_s:
-    return 1
-  return round(env.spec.control_period_s / env.model.opt.timestep)
-
-
-def bare_steps(env: Env, states: EnvState, num_steps: int):
-  """Returns a call of as many bare `mjx.step` of the same tasks' models."""
-  from mujoco import mjx
-
-  device_model = mjx.put_model(env.model, impl='jax')
-  blank = mjx.make_data(env.model, impl='jax')
-  fields = dict(getattr(states.task, 'model_fields', {}))
-  start = jax.vmap(lambda state: blank.replace(**state._asdict()))(
-    states.physics
-  )
-
-  def many(fields, start):
-    def step(data, _):
-      def one(fields, data):
-        own = device_model.tree_replace(fields) if fields else device_model
-        return mjx.step(own, data)
-
-      return jax.vmap(one)(fields, data), None
-
-    return jax.lax.scan(step, start, length=num_steps)[0].qpos
-
-  program = compile_hot(many, holds_physics=True)
-  return functools.partial(program, fields, start)
 
 
 def _episodes(env: Env, controller: Teacher):

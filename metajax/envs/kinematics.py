@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.validation import InputError, reject
-from metajax.envs.cholesky import cho_factor, cho_solve
+from metajax.envs.linear_systems import solve_positive_definite
 from metajax.envs.physics import Measurement
 
 _SLIDE, _HINGE = 2, 3  # mjtJoint
@@ -117,7 +117,7 @@ def damped_least_squares(
   """
   size = jacobian.shape[0]
   gram = jacobian @ jacobian.T + damping**2 * jnp.eye(size)
-  return jacobian.T @ cho_solve(cho_factor(gram), velocity)
+  return jacobian.T @ solve_positive_definite(gram, velocity)
 
 
 def rotate(quaternions: Array, vectors: Array) -> Array:

@@ -8,7 +8,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.envs.cholesky import cho_factor, cho_solve
+from metajax.envs.linear_systems import solve_positive_definite
 from metajax.envs.physics import ModelFields, any_rank
 from metajax.envs.physics_mjx import import_mjx
 
@@ -49,8 +49,8 @@ def mass_properties(model: Any) -> Callable[[Array, Array], ModelFields]:
     data = blank.replace(qpos=jnp.asarray(model.qpos0, jnp.float32))
     data = mjx.com_pos(own, mjx.kinematics(own, data))
     inertia = mjx.full_m(own, mjx.crb(own, data))
-    inverse = jax.vmap(cho_solve, in_axes=(None, 0))(
-      cho_factor(inertia), jnp.eye(model.nv)
+    inverse = jax.vmap(solve_positive_definite, in_axes=(None, 0))(
+      inertia, jnp.eye(model.nv)
     )
     weights = jnp.zeros((model.nbody, 2))
     for body in moves:

@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from metajax.core.validation import reject
-from metajax.envs.cholesky import unrolled_cholesky
+from metajax.envs.linear_systems import lapack_avoided
 from metajax.envs.physics import (
   Measurement,
   ModelFields,
@@ -75,7 +75,7 @@ def mjx_physics(model: Any) -> Physics:
       inputs['xfrc_applied'] = body_forces
 
     def substep(state: PhysicsState, _) -> tuple[PhysicsState, None]:
-      with unrolled_cholesky():
+      with lapack_avoided():
         data = mjx.step(own_model, load(state).replace(**inputs))
       return (
         PhysicsState(*(getattr(data, name) for name in PhysicsState._fields)),
