@@ -19,6 +19,9 @@ class Motion(NamedTuple):
     poses: [frames, shapes, 7] float32, position (m) and quaternion (w, x, y,
       z) in a world whose z is up.
     focus: [frames, 3] float32, m, the point that a camera follows.
+    eye: [3] float32, m, where that camera stands, seen from the focus. With a
+      field of view of 45 degrees from top to bottom it sees what matters;
+      what is farther from the focus than the eye may stay outside a picture.
     frame_period_s: seconds between two frames.
   """
 
@@ -27,4 +30,5 @@ class Motion(NamedTuple):
   colours: np.ndarray
   poses: np.ndarray
   focus: np.ndarray
+  eye: np.ndarray
   frame_period_s: float

@@ -76,8 +76,9 @@ def motion_of_positions(
       Shapes keep the sizes of the last frame.
 
   Returns:
-    The motion. Its focus is the centre of mass of the body that the camera
-    `overview` stands on; of all that moves, if there is no such body.
+    The motion, seen as the model's camera `overview` sees it. Its focus is the
+    centre of mass of the body which that camera stands on; if it stands still,
+    the point straight before it that is as far as the bodies are.
 
   Raises:
     InputError: if `qpos` does not fit the model, or there is no frame.
@@ -100,8 +101,8 @@ def motion_of_positions(
   ]
   model = movable(model)
   data = mujoco.MjData(model)
-  # What the overview follows, the whole world if it stands still.
   overview = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'overview')
+  # The body that the camera follows, the whole world if it stands still.
   root = int(model.cam_bodyid[overview]) if overview >= 0 else 0
   poses = np.zeros((len(qpos), len(drawn), 7), np.float32)
   focus = np.zeros((len(qpos), 3), np.float32)
@@ -114,15 +115,46 @@ def motion_of_positions(
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     focus[frame] = data.subtree_com[root]
+    if frame == 0:
+      mujoco.mj_camlight(model, data)
+      point_in_view, eye = _view(model, data, overview, focus[0])
     for column, i in enumerate(drawn):
       quaternion = np.zeros(4)
       mujoco.mju_mat2Quat(quaternion, data.geom_xmat[i])
       poses[frame, column] = [*data.geom_xpos[i], *quaternion]
+  if root == 0:
+    focus[:] = point_in_view
   return Motion(
     shapes=tuple(names[int(model.geom_type[i])] for i in drawn),
     sizes=model.geom_size[drawn].astype(np.float32),
     colours=model.geom_rgba[drawn].astype(np.float32),
     poses=poses,
     focus=focus,
+    eye=eye,
     frame_period_s=frame_period_s,
   )
+
+
+def _view(
+  model: Any, data: Any, camera: int, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the point that a camera looks at, and the eye as seen from there.
+
+  Args:
+    model: a `mujoco.MjModel`.
+    data: its `mujoco.MjData`, with the cameras placed.
+    camera: its number; negative: there is none, and one is thought of.
+    centre: [3], m; the point looked at is as far from the camera.
+
+  Returns:
+    Two [3] float32, m: the point in the world, and `Motion.eye`.
+  """
+  if camera < 0:
+    return centre, np.float32([0.0, -2.4, 0.6]) * model.stat.extent
+  place = data.cam_xpos[camera]
+  backwards = data.cam_xmat[camera].reshape(3, 3)[:, 2]
+  distance = max(0.1, float((place - centre) @ backwards))
+  # As much is seen at 45 degrees from a little farther or nearer.
+  opening = np.tan(np.radians([model.cam_fovy[camera], 45.0]) / 2)
+  eye = distance * opening[0] / opening[1] * backwards
+  return place - distance * backwards, eye.astype(np.float32)

@@ -56,6 +56,7 @@ def write_motion_page(
       'period': float(motion.frame_period_s),
       'poses': _base64(motion.poses),
       'focus': _base64(motion.focus),
+      'eye': np.round(np.asarray(motion.eye, float), 4).tolist(),
     }
     for caption, motion in motions.items()
   ]
@@ -150,7 +151,7 @@ def write_motion_gif(
   low, high = _bounds(motions, drawn)
   half_width = 0.5 * max(
     _FRAME_ASPECT * (high[1] - low[1]),
-    2.4 * max(_radius(motion) for motion in motions.values()),
+    *(0.8 * np.linalg.norm(motion.eye) for motion in motions.values()),
   )
   row_inches = _FRAME_WIDTH_INCHES * (high[1] - low[1]) / (2 * half_width)
   figure = _new_figure(_FRAME_WIDTH_INCHES * len(motions), row_inches + 0.6)
@@ -197,6 +198,7 @@ def check_motions(motions: Mapping[str, Motion]) -> None:
       'colours': (num_shapes, 4),
       'poses': (num_frames, num_shapes, 7),
       'focus': (max(num_frames, 1), 3),
+      'eye': (3,),
     }
     for name, shape in expected.items():
       got = np.shape(getattr(motion, name))
@@ -234,27 +236,25 @@ def _bounds(
   """Returns the lowest and highest [x, z] of the frames drawn, m."""
   points = [np.zeros((1, 2))]
   for caption, motion in motions.items():
-    solid = [i for i, name in enumerate(motion.shapes) if name != 'plane']
-    reach = motion.sizes[solid].sum(axis=-1)[None, :, None]
-    centres = motion.poses[drawn[caption]][:, solid][..., [0, 2]]
-    for corners in (centres - reach, centres + reach):
-      points.append(corners.reshape(-1, 2))
+    for frame in np.unique(drawn[caption]):
+      near = _near(motion, frame)
+      reach = motion.sizes[near].sum(axis=-1, keepdims=True)
+      centres = motion.poses[frame, near][:, [0, 2]]
+      points += [centres - reach, centres + reach]
   points = np.concatenate(points)
   low, high = points.min(axis=0), points.max(axis=0)
   # What reaches below the ground is a bound of ours, not a body.
   return np.array([low[0], -0.06 * high[1]]), high
 
 
-def _radius(motion: Motion) -> float:
-  """Returns how far the shapes of the first frame reach from its focus, m."""
-  reaches = [
-    np.linalg.norm(pose[:3] - motion.focus[0]) + size.max()
-    for name, size, pose in zip(
-      motion.shapes, motion.sizes, motion.poses[0], strict=True
-    )
-    if name != 'plane'
-  ]
-  return float(max(reaches, default=1.0))
+def _near(motion: Motion, frame: int) -> np.ndarray:
+  """Returns [shapes] bool, what stands no farther from the focus than the eye.
+
+  Planes never do: they are endless.
+  """
+  gaps = motion.poses[frame, :, :3] - motion.focus[frame]
+  solid = np.array([name != 'plane' for name in motion.shapes], bool)
+  return solid & (np.linalg.norm(gaps, axis=-1) <= np.linalg.norm(motion.eye))
 
 
 def _draw_frame(
@@ -269,14 +269,15 @@ def _draw_frame(
     strength: opacity in [0, 1].
     order: later poses, of a greater order, cover earlier ones.
   """
-  for name, size, colour, pose in zip(
+  for name, size, colour, pose, near in zip(
     motion.shapes,
     motion.sizes,
     motion.colours,
     motion.poses[frame],
+    _near(motion, frame),
     strict=True,
   ):
-    if name == 'plane':
+    if not near:
       continue
     points = _surface(name, size) @ _rotation(pose[3:]).T + pose[:3]
     outline = _convex_hull(points[:, [0, 2]])

@@ -43,3 +43,34 @@ def test_positions_that_do_not_fit_are_refused(shape):
     InputError, match=r'qpos: expected an array \[frames, 9\]'
   ):
     motion_of_positions(load_model('half_cheetah.xml'), np.zeros(shape), 0.01)
+
+
+def _model_seen_from(camera: str):
+  return mujoco.MjModel.from_xml_string(
+    f'<mujoco><worldbody>{camera}<body pos="0 0 1"><freejoint/>'
+    '<geom size="0.1"/></body></worldbody></mujoco>'
+  )
+
+
+def test_it_is_seen_as_the_overview_camera_sees_it():
+  still = _model_seen_from(
+    '<camera name="overview" pos="1 -2 1" xyaxes="1 0 0 0 0 1" fovy="45"/>'
+  )
+  qpos = np.array([[0, 0, 1, 1, 0, 0, 0], [0.5, 0, 1, 1, 0, 0, 0]])
+  motion = motion_of_positions(still, qpos, 0.1)
+  np.testing.assert_allclose(motion.eye, [0, -2, 0], atol=1e-6)
+  np.testing.assert_allclose(motion.focus, [[1, 0, 1]] * 2, atol=1e-6)
+  narrow = motion_of_positions(
+    _model_seen_from(
+      '<camera name="overview" pos="0 -2 1" xyaxes="1 0 0 0 0 1" fovy="20"/>'
+    ),
+    qpos,
+    0.1,
+  )
+  np.testing.assert_allclose(
+    narrow.eye,
+    [0, -2 * np.tan(np.pi / 18) / np.tan(np.pi / 8), 0],
+    atol=1e-6,
+  )
+  nameless = motion_of_positions(_model_seen_from(''), qpos, 0.1)
+  assert np.linalg.norm(nameless.eye) > 0

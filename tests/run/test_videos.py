@@ -36,6 +36,7 @@ def rolling(num_frames=5):
     colours=np.tile(np.float32([0.9, 0.1, 0.1, 1.0]), (len(SHAPES), 1)),
     poses=poses,
     focus=focus.astype(np.float32),
+    eye=np.float32([0.0, -4.0, 1.0]),
     frame_period_s=0.05,
   )
 
