@@ -103,7 +103,7 @@ def _eliminate(matrix: Array, vector: Array) -> Array:
 
     def clear(k: Array, rest: Array, start: int = start) -> Array:
       row, column = rest[start + k], rest[:, k]
-      row = row / row[k]
+      row = (row / row[k][None])[None]
       return jnp.where(
         row_numbers == start + k, row, rest - column[:, None] * row
       )
