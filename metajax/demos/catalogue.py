@@ -21,7 +21,12 @@ from metajax.demos.pusher_teacher import pusher_teacher
 from metajax.demos.pushing_teacher import pushing_teacher
 from metajax.demos.reacher_teacher import reacher_teacher
 from metajax.demos.rope_teacher import rope_teacher
-from metajax.demos.sawyer_teacher import GUIDED_PLANS, PLANS, sawyer_teacher
+from metajax.demos.sawyer_teacher import (
+  AROUND_WALL,
+  GUIDED_PLANS,
+  PLANS,
+  sawyer_teacher,
+)
 from metajax.demos.spriteworld_teacher import spriteworld_teacher
 from metajax.demos.table_teacher import table_teacher
 from metajax.demos.teacher import Teacher
@@ -58,6 +63,9 @@ TEACHERS: dict[str, Callable[[Env], Teacher]] = {
     f'sawyer_{name}': functools.partial(sawyer_teacher, plan=plan)
     for name, plan in (PLANS | GUIDED_PLANS).items()
   },
+  'sawyer_push_around_wall': functools.partial(
+    sawyer_teacher, plan=AROUND_WALL
+  ),
   'reach2d': _of_no_env(reach_teacher),
   'peg2d': _of_no_env(insertion_teacher),
   'stick2d': _of_no_env(insertion_teacher),

@@ -31,6 +31,7 @@ class Anchor(enum.IntEnum):
   OBJECT = 1  # tool: the object, `along` further in the way of `d`
   PUSH = 2  # tool: the same, and up to `lead` more while the goal is away
   CARRY = 3  # hand: so that the object, held, is at the goal
+  ROUND = 4  # hand: so that the object, held, is at the fixture
 
 
 class Stage(NamedTuple):
@@ -192,6 +193,21 @@ def drop(height: float) -> Plan:
   )
 
 
+def carry_round(
+  *corners: tuple[float, float, float], speed: float = 0.9
+) -> Plan:
+  """Takes the object past points relative to the fixture, then to the goal."""
+  held = Stage(Anchor.ROUND, speed=speed, lost_m=0.06, tolerance_m=0.03)
+  return Plan(
+    (
+      *take(),
+      Stage(Anchor.START, 0.0, (0, 0, 0.03), tolerance_m=0.02),
+      *(held._replace(offset=corner) for corner in corners),
+      held._replace(anchor=Anchor.CARRY),
+    )
+  )
+
+
 PLANS: dict[str, Plan] = {
   'reach': Plan((Stage(Anchor.CARRY),), moves_hand=True),
   'push': push(0.04, -0.005),
@@ -235,6 +251,14 @@ GUIDED_PLANS: dict[str, Plan] = {
   ),
   'guided_door': nudge(0.042, 0.03),
 }
+
+# Counterclockwise, as far out as the palm, lower than the wall, needs.
+AROUND_WALL = carry_round(
+  (0.19, -0.13, 0.05),
+  (0.19, 0.13, 0.05),
+  (-0.19, 0.13, 0.05),
+  (-0.19, -0.13, 0.05),
+)
 
 
 def sawyer_teacher(env: Env, plan: Plan | str) -> Teacher:
@@ -289,6 +313,7 @@ def sawyer_teacher(env: Env, plan: Plan | str) -> Teacher:
         grasp - tool + stage['along'] * way,
         grasp - tool + (stage['along'] + lead) * way,
         hand + goal - point,
+        hand + state.memory.fixture - point,
       ]
     )
     target = targets[stage['anchor']] + stage['offset']

@@ -24,6 +24,7 @@ from metajax.envs.planar.key import key2d
 from metajax.envs.reach3d import reach3d
 from metajax.envs.rope import rope
 from metajax.envs.sawyer import families as sawyer_families
+from metajax.envs.sawyer.around_wall import push_around_wall
 from metajax.envs.sawyer.guided import guided_door, guided_push
 from metajax.envs.sawyer.tasks import make_sawyer
 from metajax.envs.spriteworld.world import spriteworld
@@ -140,6 +141,9 @@ def _arms() -> dict[str, Family]:
     ),
     'sawyer_guided_door': Family(
       guided_door, 'Sawyer, hidden angle, Mendonca et al. 2019'
+    ),
+    'sawyer_push_around_wall': Family(
+      push_around_wall, 'Sawyer, cube around a wall, after Gao et al. 2022'
     ),
     **{
       f'sawyer_{name}': Family(

@@ -28,6 +28,9 @@ class EnvSpec(NamedTuple):
       environment has no physical time.
     action_limit: actions act within `[-action_limit, action_limit]`, each
       element; what lies outside is clipped by the environment.
+    invariant: indices of observations that what follows does not depend on,
+      as the way travelled over even ground. They grow without bound, so that
+      models of the dynamics leave them out of what they are given.
   """
 
   name: str
@@ -36,6 +39,7 @@ class EnvSpec(NamedTuple):
   horizon: int
   control_period_s: float
   action_limit: float = 1.0
+  invariant: tuple[int, ...] = ()
 
 
 @struct.dataclass
@@ -88,6 +92,9 @@ class Env(NamedTuple):
       the same distribution.
     scene_fields: `(state) -> arrays of the model` by name, as they are in that
       state, for whoever draws it. None: those of the task's `model_fields`.
+    observed_reward: `(observation, action, next_observation) -> []` float32,
+      the reward of a step as whoever predicts observations can tell it; None
+      where observations do not tell it.
     reset: `(task, key) -> state`, at the start of an episode.
     step: `(state, action) -> state`, one control period later. `action` is
       `[action_size]` float32.
@@ -105,6 +112,7 @@ class Env(NamedTuple):
   holds_physics: bool = False
   sample_test_task: Callable[[Array], Task] | None = None
   scene_fields: Callable[[EnvState], Mapping[str, Array]] | None = None
+  observed_reward: Callable[[Array, Array, Array], Array] | None = None
 
   def fields_in(self, state: EnvState) -> Mapping[str, Array]:
     """Returns the arrays of the model that are this state's own."""

@@ -78,9 +78,7 @@ def reach3d(*, physics: str = 'mjx') -> Env:
   train, test = spread_points([-x for x in corner], corner)
 
   def build_task(points: Array, key: Array) -> Reach3dTask:
-    return Reach3dTask(
-      goal=points[jax.random.randint(key, (), 0, points.shape[0])]
-    )
+    return Reach3dTask(goal=jax.random.choice(key, points))
 
   def observe(state: PhysicsState) -> Array:
     return jnp.concatenate([state.qpos, jnp.ones((1,))])

@@ -117,9 +117,7 @@ def rope(horizon: int = 5, *, physics: str = 'mjx') -> Env:
     }
 
   def build_task(shapes: Array, key: Array) -> RopeTask:
-    return RopeTask(
-      goal_shape=shapes[jax.random.randint(key, (), 0, shapes.shape[0])]
-    )
+    return RopeTask(goal_shape=jax.random.choice(key, shapes))
 
   def reset(task: RopeTask, key: Array) -> EnvState:
     del key

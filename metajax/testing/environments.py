@@ -28,7 +28,8 @@ def check_environment(
   are finite; one compiled program serves all tasks and keys; a batch computes
   what one environment computes; equal tasks and keys give equal bits; every
   field of a task changes what happens; an environment that diverges ends its
-  episode and begins anew alone, and no other one's bits change.
+  episode and begins anew alone, and no other one's bits change; and where the
+  reward is told of observations, it is told right.
 
   Args:
     env: the environment.
@@ -72,6 +73,7 @@ def check_environment(
   num_traces = count_traces()
 
   _check_layout(env, trajectories, (num_envs, num_steps))
+  _check_observed_reward(env, trajectories, tolerance)
   _check_equal_bits(
     'equal tasks and keys', trajectories, batch(tasks, seeds, nowhere)
   )
@@ -209,6 +211,29 @@ def _check_layout(
       f'{name}: expected {dtype.__name__}{list(shape)}, got'
       f' {array.dtype}{list(array.shape)}'
     )
+
+
+def _check_observed_reward(
+  env: Env, trajectories: Trajectory, tolerance: float
+) -> None:
+  if env.observed_reward is None:
+    return
+  of_steps = jax.vmap(jax.vmap(env.observed_reward))
+  told = of_steps(
+    trajectories.observations[:, :-1],
+    trajectories.actions[:, :-1],
+    trajectories.observations[:, 1:],
+  )
+  # The observation after an episode's last step is not in the trajectory.
+  within = trajectories.times[:, 1:] > trajectories.times[:, :-1]
+  np.testing.assert_allclose(
+    np.where(within, told, 0.0),
+    np.where(within, trajectories.rewards[:, :-1], 0.0),
+    rtol=tolerance,
+    # A velocity told by two places: their rounding over a control period.
+    atol=max(tolerance, 1e-6 / (env.spec.control_period_s or 1.0)),
+    err_msg='env.observed_reward is not the reward',
+  )
 
 
 def _check_equal_bits(what: str, one: PyTree, other: PyTree) -> None:

@@ -4,8 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metajax.demos.sawyer_teacher import GUIDED_PLANS, PLANS, sawyer_teacher
+from metajax.demos.sawyer_teacher import (
+  AROUND_WALL,
+  GUIDED_PLANS,
+  PLANS,
+  sawyer_teacher,
+)
 from metajax.demos.teacher import run_teacher
+from metajax.envs.sawyer.around_wall import push_around_wall
 from metajax.envs.sawyer.families import FAMILIES
 from metajax.envs.sawyer.guided import guided_door, guided_push
 from metajax.envs.sawyer.tasks import make_sawyer
@@ -43,3 +49,9 @@ def test_there_is_a_plan_for_every_family():
 def test_guided_tasks_can_be_done(make):
   env = make(physics='c')
   assert jnp.all(successes(env, GUIDED_PLANS[make.__name__], env.sample_task))
+
+
+@pytest.mark.parametrize('split', ['sample_task', 'sample_test_task'])
+def test_a_cube_is_carried_around_a_wall(split):
+  env = push_around_wall(physics='c')
+  assert jnp.all(successes(env, AROUND_WALL, getattr(env, split)) == 1.0)

@@ -7,10 +7,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.envs.appearance import Appearance
-from metajax.envs.engines import compile_model
 from metajax.envs.physics import ModelFields
-
-CONTROL_PERIOD_S = 0.1
 
 
 class Body(NamedTuple):
@@ -36,26 +33,6 @@ GRIPPER_ARM = Body(
   name='',
   file_name='gripper_arm_body.xml',
   speeds=(0.3, 1.5),
-  dress=lambda model, fields, appearance, key, split: (
-    fields,
-    appearance,
-    None,
-  ),
+  dress=lambda model, fields, looks, key, split: (fields, looks, None),
   scale=lambda model, model_fields: jnp.ones(()),
 )
-
-
-def compile_scene(body: Body, scene: str) -> Any:
-  """Compiles a body and the scene that it acts in.
-
-  Args:
-    body: who acts.
-    scene: MJCF file of the scene.
-
-  Returns:
-    The host's `mujoco.MjModel`.
-  """
-  return compile_model(
-    f'<mujoco><include file="{body.file_name}"/><include file="{scene}"/>'
-    '</mujoco>'
-  )

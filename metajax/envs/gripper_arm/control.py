@@ -28,6 +28,7 @@ _DAMPING = 0.03
 # 1/s, and how fast any joint turns or slides at most, rad/s or m/s.
 _POSTURE_RATE = 0.5
 _JOINT_SPEED = 2.5
+_POSTURE_NOISE = 0.01  # rad or m, of the joints when an episode begins
 # How far, rad or m, a servo's target may run ahead of a joint that is held up.
 _MAX_LEAD = 0.15
 # Points beside the tool point that tell its orientation, m.
@@ -134,6 +135,12 @@ def _finger_table(
     rows.append((fingers, sides / 2.0))
   positions, half_spans = zip(*rows, strict=True)
   return np.array(positions, np.float32), np.array(half_spans, np.float32)
+
+
+def draw_posture(carrier: Carrier, key: Array) -> Array:
+  """Draws joint angles near the first posture: [n] float32, rad or m."""
+  noise = jax.random.normal(key, (len(carrier.posture),))
+  return jnp.asarray(carrier.posture) + _POSTURE_NOISE * noise
 
 
 def fingers_around(

@@ -1,6 +1,7 @@
 """A free-flying hand that shows the robot's tasks with another body."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,11 @@ from metajax.envs.gripper_arm.placing import build_placing
 from metajax.envs.gripper_arm.pushing import build_pushing
 from metajax.envs.physics import ModelFields
 
-_FAMILIES = ('placing', 'gripper_pushing', 'pick_and_place')
+_FAMILIES = {
+  'placing': functools.partial(build_placing, is_held=True),
+  'pick_and_place': functools.partial(build_placing, is_held=False),
+  'gripper_pushing': build_pushing,
+}
 _PARTS = ('hand', 'fingers', 'thumb')
 _SPEED_M_PER_S = (0.2, 0.4)
 # Of the compiled hand, in training and held out; neither meets the other.
@@ -69,18 +74,9 @@ def demonstrator_hand(
   Raises:
     InputError: if an argument is out of its range.
   """
-  check_choice('family', family, _FAMILIES)
-  if family == 'gripper_pushing':
-    return build_pushing(
-      HAND, family, horizon=horizon, held_out=held_out, physics=physics
-    )
-  return build_placing(
-    HAND,
-    family,
-    is_held=family == 'placing',
-    horizon=horizon,
-    held_out=held_out,
-    physics=physics,
+  check_choice('family', family, tuple(_FAMILIES))
+  return _FAMILIES[family](
+    HAND, family, horizon=horizon, held_out=held_out, physics=physics
   )
 
 

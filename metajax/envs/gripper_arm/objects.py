@@ -398,10 +398,3 @@ def geoms_of(model: Any, body_name: str) -> np.ndarray:
   """Returns the indices of a body's geoms, [n] int."""
   body = model.body(body_name).id
   return np.flatnonzero(model.geom_bodyid == body)
-
-
-def own_fields(model: Any, names: tuple[str, ...]) -> dict[str, Array]:
-  """Returns arrays of the model by name, float32."""
-  return {
-    name: jnp.asarray(getattr(model, name), jnp.float32) for name in names
-  }

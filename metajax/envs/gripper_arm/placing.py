@@ -1,47 +1,13 @@
 """Putting an object into one of three containers, held or to be picked up."""
 
-from collections.abc import Callable
-import dataclasses
-from typing import Any
-
 import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.core.validation import check_choice, check_count
-from metajax.envs.appearance import plain
-from metajax.envs.engines import make_physics
-from metajax.envs.environment import (
-  Env,
-  EnvSpec,
-  EnvState,
-  checked,
-  first_state,
-)
-from metajax.envs.gripper_arm.bodies import (
-  CONTROL_PERIOD_S,
-  GRIPPER_ARM,
-  Body,
-  compile_scene,
-)
-from metajax.envs.gripper_arm.control import (
-  find_carrier,
-  fingers_around,
-  move_hand,
-  observe_hand,
-)
-from metajax.envs.gripper_arm.objects import (
-  MASS_FIELDS,
-  TabletopTask,
-  draw_things,
-  first_and_last,
-  object_shapes,
-  own_fields,
-  paint,
-  put_containers,
-  put_objects,
-  set_friction,
-)
+from metajax.envs.environment import Env
+from metajax.envs.gripper_arm.bodies import GRIPPER_ARM, Body
+from metajax.envs.gripper_arm.control import draw_posture, fingers_around
+from metajax.envs.gripper_arm.objects import TabletopTask
 from metajax.envs.gripper_arm.scene import (
   CONTAINERS,
   between_fingers,
@@ -52,12 +18,20 @@ from metajax.envs.gripper_arm.scene import (
   lay_out,
   see,
 )
+from metajax.envs.gripper_arm.tabletop import Setting, set_table, tabletop
 from metajax.envs.physics import Measurement, PhysicsState, field_of
 
-_NUM_VALIDATION, _NUM_TEST = 12, 15
-_SMALLEST_M, _LARGEST_M = (0.018, 0.012, 0.022), (0.03, 0.022, 0.035)
-_WORKSPACE_M = ((-0.2, -0.27, 0.012), (0.15, 0.27, 0.3))
-_POSTURE_NOISE = 0.01
+_SETTING = Setting(
+  scene='placing_scene.xml',
+  posture='start_above',
+  workspace_m=((-0.2, -0.27, 0.012), (0.15, 0.27, 0.3)),
+  objects=('object',),
+  smallest_m=(0.018, 0.012, 0.022),
+  largest_m=(0.03, 0.022, 0.035),
+  num_validation=12,
+  num_test=15,
+  containers=CONTAINERS,
+)
 
 
 def placing(
@@ -169,106 +143,39 @@ def build_placing(
   Returns:
     The environment.
   """
-  check_count('horizon', horizon)
-  check_choice('held_out', held_out, ('validation', 'test'))
-  model = compile_scene(body, 'placing_scene.xml')
-  world = make_physics(model, physics)
-  carrier = find_carrier(model, model.numeric('start_above').data, _WORKSPACE_M)
-  num_substeps = round(CONTROL_PERIOD_S / world.time_step_s)
-  scene = find_things(model, carrier)
+  table = set_table(_SETTING, body, physics)
+  world, carrier = table.world, table.carrier
+  scene = find_things(world.model, carrier)
 
-  def sample_from(split: str) -> Callable[[Array], TabletopTask]:
-    return lambda key: _draw_task(model, body, key, split)
-
-  def told(task: TabletopTask, state: PhysicsState, measured: Measurement):
-    sizes = field_of(world, 'geom_size', task.model_fields)
-    seen = see(scene, measured, state, sizes)
-    metrics = judge(task.target, seen)
-    own = observe_hand(carrier, state, measured)
-    return jnp.concatenate([own, describe(seen)]), metrics
-
-  def reset(task: TabletopTask, key: Array) -> EnvState:
+  def begin(task: TabletopTask, key: Array) -> PhysicsState:
     posture_key, container_key, object_key = jax.random.split(key, 3)
-    sizes = field_of(world, 'geom_size', task.model_fields)
-    half_sizes = sizes[scene.geom]
-    noise = jax.random.normal(posture_key, (len(carrier.posture),))
-    posture = jnp.asarray(carrier.posture) + _POSTURE_NOISE * noise
+    half_sizes = field_of(world, 'geom_size', task.model_fields)[scene.geom]
     if is_held:
-      scale = body.scale(model, task.model_fields)
+      scale = body.scale(world.model, task.model_fields)
       fingers = fingers_around(carrier, half_sizes[1], scale)
     else:
       fingers = jnp.asarray(carrier.finger_positions[-1])
+    posture = draw_posture(carrier, posture_key)
     lying = lay_down(object_key, half_sizes[2])
     state = world.reset(
       jnp.concatenate([posture, fingers, lying]),
       mocap_pos=lay_out(container_key),
-    )._replace(act=posture)
-    measured = world.measure(state, model_fields=task.model_fields)
-    if is_held:
-      held = between_fingers(carrier, measured, half_sizes[2])
-      state = state._replace(qpos=state.qpos.at[-7:].set(held))
-      measured = world.measure(state, model_fields=task.model_fields)
-    observation, metrics = told(task, state, measured)
-    return first_state(task, state, observation, metrics)
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    task = state.task
-    linear, angular = body.speeds
-    speed = linear if task.speed is None else task.speed
-    next_physics, measured = move_hand(
-      world,
-      carrier,
-      state.physics,
-      action,
-      speeds=jnp.array([speed, angular]),
-      num_substeps=num_substeps,
-      model_fields=task.model_fields,
     )
-    observation, metrics = told(task, next_physics, measured)
+    if not is_held:
+      return state
+    measured = world.measure(state, model_fields=task.model_fields)
+    held = between_fingers(carrier, measured, half_sizes[2])
+    return state._replace(qpos=state.qpos.at[-7:].set(held))
+
+  def tell(task: TabletopTask, state: PhysicsState, measured: Measurement):
+    sizes = field_of(world, 'geom_size', task.model_fields)
+    seen = see(scene, measured, state, sizes)
+    metrics = judge(task.target, seen)
     reward = metrics['success'] - metrics['object_to_target_m']
     if not is_held:
       reward -= metrics['hand_to_object_m']
-    return dataclasses.replace(
-      state,
-      physics=next_physics,
-      observation=observation,
-      reward=reward,
-      metrics=metrics,
-    )
+    return describe(seen), reward, metrics
 
-  env = Env(
-    spec=EnvSpec(
-      name=f'{body.name}{name}',
-      observation_size=2 * len(carrier.posture) + 16 + 12 + 15,
-      action_size=7,
-      horizon=horizon,
-      control_period_s=num_substeps * world.time_step_s,
-    ),
-    sample_task=sample_from('training'),
-    sample_test_task=sample_from(held_out),
-    reset=reset,
-    step=step,
-    model=model,
-    holds_physics=world.needs_options,
-  )
-  return checked(env)
-
-
-def _draw_task(model: Any, body: Body, key: Array, split: str) -> TabletopTask:
-  things_key, body_key = jax.random.split(key)
-  indices = first_and_last(split, _NUM_VALIDATION, _NUM_TEST)
-  things = draw_things(things_key, indices, 1, len(CONTAINERS))
-  fields = own_fields(
-    model,
-    ('geom_size', 'geom_pos', 'pair_friction', *MASS_FIELDS),
-  )
-  fields = put_containers(model, fields, things.containers)
-  shapes = object_shapes(things.objects, _SMALLEST_M, _LARGEST_M)
-  fields = put_objects(model, fields, ('object',), shapes)
-  fields = set_friction(model, fields, things)
-  looks = paint(model, plain(model), CONTAINERS, things.containers, split=split)
-  looks = paint(model, looks, ('object',), things.objects, split=split)
-  fields, looks, speed = body.dress(model, fields, looks, body_key, split)
-  return TabletopTask(
-    target=things.target, model_fields=fields, appearance=looks, speed=speed
+  return tabletop(
+    name, table, begin, tell, num_seen=27, horizon=horizon, held_out=held_out
   )

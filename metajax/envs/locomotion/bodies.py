@@ -41,6 +41,7 @@ class LeggedBody(NamedTuple):
     observe: `(state, measurement) -> [observation_size]` float32. The last
       three are the body's centre of mass, m.
     observation_size: length of the observation.
+    invariant: indices of observations that tell how far it has come.
     has_fallen: `(measurement) -> []` bool.
     num_substeps: time steps in a control step.
     control_cost: reward that a unit of squared action costs.
@@ -54,6 +55,7 @@ class LeggedBody(NamedTuple):
   num_velocities: int
   observe: Callable[[PhysicsState, Measurement], Array]
   observation_size: int
+  invariant: tuple[int, ...]
   has_fallen: Callable[[Measurement], Array]
   num_substeps: int
   control_cost: float
@@ -100,6 +102,7 @@ def half_cheetah_body(
     num_velocities=9,
     observe=observe,
     observation_size=20,
+    invariant=(17,),
     has_fallen=lambda measured: jnp.zeros((), bool),
     num_substeps=1,
     control_cost=0.05,
@@ -153,6 +156,7 @@ def ant_body(physics: str = 'mjx') -> LeggedBody:
     num_velocities=14,
     observe=observe,
     observation_size=41,
+    invariant=(0, 1, 38, 39),
     has_fallen=has_fallen,
     num_substeps=2,
     control_cost=0.005,
@@ -168,6 +172,7 @@ def spec_of(body: LeggedBody, name: str, horizon: int) -> EnvSpec:
     action_size=body.model.nu,
     horizon=horizon,
     control_period_s=body.control_period_s,
+    invariant=body.invariant,
   )
 
 
@@ -239,14 +244,14 @@ def forward_reward(
   Args:
     body: the body.
     obs_tm1: [observation_size] float32, before the step.
-    action: [action_size] float32, clipped.
+    action: [action_size] float32; what it costs is clipped to [-1, 1].
     obs_t: [observation_size] float32, after it.
 
   Returns:
     [] float32.
   """
   velocity = (obs_t[-3] - obs_tm1[-3]) / body.control_period_s
-  return velocity + effort_reward(body, action)
+  return velocity + effort_reward(body, jnp.clip(action, -1.0, 1.0))
 
 
 def running_metrics(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 from jax import Array
 import jax.numpy as jnp
@@ -80,6 +81,7 @@ def forward_running_env(
     step=step,
     model=body.model,
     holds_physics=body.world.needs_options,
+    observed_reward=functools.partial(forward_reward, body),
     scene_fields=lambda state: changes(state.task, state.memory)[1],
   )
   return checked(env)

@@ -92,18 +92,19 @@ def half_cheetah(
   """
   check_choice('goal', goal, _GOALS)
 
-  def sample_goal(key: Array) -> Array:
-    if goal == 'velocity':
-      return jax.random.uniform(key, maxval=_CHEETAH_MAX_VELOCITY_M_PER_S)
-    if goal == 'direction':
-      return jax.random.rademacher(key, (), jnp.float32)
+  def sample_place(key: Array) -> Array:
     side_key, distance_key = jax.random.split(key)
     nearest, farthest = _CHEETAH_GOAL_DISTANCES_M
     distance = jax.random.uniform(distance_key, minval=nearest, maxval=farthest)
     return jax.random.rademacher(side_key, (), jnp.float32) * distance
 
-  body = half_cheetah_body(physics)
-  return _running_env(body, goal, horizon, sample_goal, velocity_bonus=0.0)
+  return _running_env(
+    half_cheetah_body(physics),
+    goal,
+    horizon,
+    _goal_sampler(goal, _CHEETAH_MAX_VELOCITY_M_PER_S, sample_place),
+    velocity_bonus=0.0,
+  )
 
 
 def ant(
@@ -150,11 +151,7 @@ def ant(
   """
   check_choice('goal', goal, _GOALS)
 
-  def sample_goal(key: Array) -> Array:
-    if goal == 'velocity':
-      return jax.random.uniform(key, maxval=_ANT_MAX_VELOCITY_M_PER_S)
-    if goal == 'direction':
-      return jax.random.rademacher(key, (), jnp.float32)
+  def sample_place(key: Array) -> Array:
     angle = jax.random.uniform(key, maxval=jnp.pi / 2)
     return _ANT_GOAL_DISTANCE_M * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
@@ -162,9 +159,28 @@ def ant(
     ant_body(physics),
     goal,
     horizon,
-    sample_goal,
+    _goal_sampler(goal, _ANT_MAX_VELOCITY_M_PER_S, sample_place),
     velocity_bonus=_ANT_VELOCITY_BONUS,
   )
+
+
+def _goal_sampler(
+  goal: str,
+  max_velocity: float,
+  sample_place: Callable[[Array], Array],
+) -> Callable[[Array], Array]:
+  """Returns `(key) -> goal` of one kind of goal.
+
+  Args:
+    goal: the kind.
+    max_velocity: m/s, the greatest goal velocity; the least is 0.
+    sample_place: `(key) -> place`, m, where a goal position may be.
+  """
+  if goal == 'velocity':
+    return lambda key: jax.random.uniform(key, maxval=max_velocity)
+  if goal == 'direction':
+    return lambda key: jax.random.rademacher(key, (), jnp.float32)
+  return sample_place
 
 
 def _running_env(

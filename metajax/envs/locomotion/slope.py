@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 
 from flax import struct
 import jax
@@ -135,6 +136,7 @@ def half_cheetah_slope(
     step=step,
     model=body.model,
     holds_physics=body.world.needs_options,
+    observed_reward=functools.partial(forward_reward, body),
   )
   return checked(env)
 

@@ -1,4 +1,4 @@
-"""What the planar scenes share: the arm's effector, its goals and rewards."""
+"""The arm of the planar scenes: its goals, where it starts, how it moves."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -10,7 +10,6 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.envs.environment import EnvSpec
 from metajax.envs.physics import Physics, PhysicsState
 
 HORIZON = 60
@@ -62,17 +61,6 @@ class PlanarScene(NamedTuple):
   start_distance: tuple[float, float] = (0.1, 0.25)
   start_angle: float = np.pi / 4
   turns_freely: bool = False
-
-
-def spec_of(scene: PlanarScene) -> EnvSpec:
-  """Returns the sizes and times, the same for all planar scenes."""
-  return EnvSpec(
-    name=scene.name,
-    observation_size=4,
-    action_size=3,
-    horizon=HORIZON,
-    control_period_s=CONTROL_PERIOD_S,
-  )
 
 
 def spread_points(low: Any, high: Any) -> tuple[Array, Array]:

@@ -1,7 +1,6 @@
 """Planar arms that reach, push a peg into a hole, slide a fork over a stick."""
 
-from collections.abc import Callable
-import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -10,9 +9,11 @@ import jax.numpy as jnp
 
 from metajax.core.validation import check_range
 from metajax.envs.engines import load_model, make_physics
-from metajax.envs.environment import Env, EnvState, checked, first_state
+from metajax.envs.environment import Env, PyTree
+from metajax.envs.physics import Physics, PhysicsState
 from metajax.envs.planar import arm as planar_arm
 from metajax.envs.planar.arm import Insertion, PlanarScene, PlanarTask
+from metajax.envs.planar.episode import Verdict, planar_env
 from metajax.envs.planar.key import key2d
 
 _MAX_TILT_RAD = 0.25
@@ -61,20 +62,21 @@ def reach2d(*, physics: str = 'mjx') -> Env:
     start_angle=3.14159,
     turns_freely=True,
   )
+  world = make_physics(load_model('planar_reach.xml'), physics)
 
   def build_task(points: Array, key: Array) -> PlanarTask:
     goal = points[jax.random.randint(key, (), 0, points.shape[0])]
     return PlanarTask(goal=goal, entry=goal)
 
-  def place(task: PlanarTask) -> tuple[Array, Array]:
-    upright = planar_arm.quaternion_about_z(jnp.zeros(()))
-    return planar_arm.in_plane(task.goal)[None], upright[None]
+  def begin(task: PlanarTask, start: Array) -> PhysicsState:
+    return _put(world.reset(start), [task.goal], jnp.zeros(()))
 
-  def has_arrived(task: PlanarTask, tip: Array) -> Array:
-    return jnp.linalg.norm(task.goal - tip) < _ARRIVED_M
+  def judge(task: PlanarTask, state: PhysicsState, memory: PyTree) -> Verdict:
+    del memory
+    distance = jnp.linalg.norm(task.goal - state.qpos[:2])
+    return Verdict(success=distance < _ARRIVED_M)
 
-  model = load_model('planar_reach.xml')
-  return _planar_env(scene, model, physics, build_task, place, has_arrived)
+  return planar_env(scene, world, build_task, begin, judge)
 
 
 def peg2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
@@ -109,7 +111,7 @@ def peg2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
     goal_low=(0.975, 0.2),
     goal_high=(1.025, 0.52),
   )
-  model = load_model('planar_peg.xml')
+  world = make_physics(load_model('planar_peg.xml'), physics)
 
   def build_task(points: Array, key: Array) -> PlanarTask:
     drawn = planar_arm.draw_insertion(points, imperfection, _MAX_TILT_RAD, key)
@@ -117,7 +119,7 @@ def peg2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
       goal=drawn.point + drawn.depth * planar_arm.direction(drawn.tilt),
       entry=drawn.point,
       model_fields=_gap(
-        model,
+        world.model,
         imperfection,
         ('jaw_left', 'corner_left'),
         ('jaw_right', 'corner_right'),
@@ -125,7 +127,13 @@ def peg2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
       ),
     )
 
-  return _planar_env(scene, model, physics, build_task, _place_both, _is_inside)
+  def judge(task: PlanarTask, state: PhysicsState, memory: PyTree) -> Verdict:
+    del memory
+    along, _ = _along_and_across(task, state)
+    return Verdict(success=along > -_ARRIVED_M)
+
+  begin = functools.partial(_begin_outside, world)
+  return planar_env(scene, world, build_task, begin, judge)
 
 
 def stick2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
@@ -158,7 +166,7 @@ def stick2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
     goal_low=(1.125, 0.2),
     goal_high=(1.175, 0.51),
   )
-  model = load_model('planar_stick.xml')
+  world = make_physics(load_model('planar_stick.xml'), physics)
 
   def build_task(points: Array, key: Array) -> PlanarTask:
     drawn = planar_arm.draw_insertion(points, imperfection, 0.0, key)
@@ -166,7 +174,7 @@ def stick2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
       goal=drawn.point,
       entry=drawn.point - drawn.depth * planar_arm.direction(drawn.tilt),
       model_fields=_gap(
-        model,
+        world.model,
         imperfection,
         ('bar_left', 'tip_left'),
         ('bar_right', 'tip_right'),
@@ -174,91 +182,17 @@ def stick2d(imperfection: float = 0.0, *, physics: str = 'mjx') -> Env:
       ),
     )
 
-  def is_over(task: PlanarTask, tip: Array) -> Array:
-    along, across = _along_and_across(task, tip)
-    return (jnp.abs(along) < _ARRIVED_M) & (jnp.abs(across) < _ARRIVED_BESIDE_M)
+  def judge(task: PlanarTask, state: PhysicsState, memory: PyTree) -> Verdict:
+    del memory
+    along, across = jnp.abs(jnp.stack(_along_and_across(task, state)))
+    return Verdict(success=(along < _ARRIVED_M) & (across < _ARRIVED_BESIDE_M))
 
-  return _planar_env(scene, model, physics, build_task, _place_both, is_over)
+  begin = functools.partial(_begin_outside, world)
+  return planar_env(scene, world, build_task, begin, judge)
 
 
 # One observation, one action and one horizon: one agent may learn them all.
 PLANAR_FAMILIES = (reach2d, peg2d, stick2d, key2d)
-
-
-def _planar_env(
-  scene: PlanarScene,
-  model: Any,
-  physics: str,
-  build_task: Callable[[Array, Array], PlanarTask],
-  place: Callable[[PlanarTask], tuple[Array, Array]],
-  has_arrived: Callable[[PlanarTask, Array], Array],
-) -> Env:
-  """Builds an environment whose only goal is where the tip is.
-
-  Args:
-    scene: the scene's numbers.
-    model: a `mujoco.MjModel` of the effector and what it meets.
-    physics: name of the engine.
-    build_task: `(points [n, 2], key) -> task` at one of the points.
-    place: `(task) -> ([n, 3], [n, 4])`, m, the model's placed bodies behind
-      the two links.
-    has_arrived: `(task, tip [2]) -> []` bool.
-
-  Returns:
-    The environment.
-  """
-  world = make_physics(model, physics)
-  train, held_out = planar_arm.spread_points(scene.goal_low, scene.goal_high)
-
-  def measure(task: PlanarTask, tip: Array) -> dict[str, Array]:
-    success = has_arrived(task, tip).astype(jnp.float32)
-    return {
-      'success': success,
-      'sparse_reward': success,
-      'goal_distance_m': jnp.linalg.norm(task.goal - tip),
-    }
-
-  def reset(task: PlanarTask, key: Array) -> EnvState:
-    positions, quaternions = place(task)
-    state = world.reset(planar_arm.sample_start(scene, task, key))
-    state = state._replace(
-      mocap_pos=state.mocap_pos.at[2:].set(positions),
-      mocap_quat=state.mocap_quat.at[2:].set(quaternions),
-    )
-    state = planar_arm.place_links(scene, state)
-    return first_state(
-      task,
-      state,
-      planar_arm.observe(scene, state),
-      measure(task, state.qpos[:2]),
-    )
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    task = state.task
-    after = planar_arm.move(
-      world, scene, state.physics, action, task.model_fields
-    )
-    tip = after.qpos[:2]
-    metrics = measure(task, tip)
-    return dataclasses.replace(
-      state,
-      physics=after,
-      observation=planar_arm.observe(scene, after),
-      reward=-2.0 * planar_arm.normalised_distance(task.goal, tip),
-      done=metrics['success'] > 0,
-      metrics=metrics,
-    )
-
-  env = Env(
-    spec=planar_arm.spec_of(scene),
-    sample_task=lambda key: build_task(train, key),
-    sample_test_task=lambda key: build_task(held_out, key),
-    reset=reset,
-    step=step,
-    model=model,
-    holds_physics=world.needs_options,
-  )
-  return checked(env)
 
 
 def _gap(
@@ -275,20 +209,29 @@ def _gap(
   return {'geom_pos': planar_arm.widened(model, left, right, shift)}
 
 
-def _place_both(task: PlanarTask) -> tuple[Array, Array]:
-  """Places what stands at the entry and what stands at the goal."""
+def _put(state: PhysicsState, points: list[Array], turn: Array) -> PhysicsState:
+  """Puts what is placed behind the two links at points [2], turned about z."""
+  turns = [planar_arm.quaternion_about_z(turn)] * len(points)
+  places = [planar_arm.in_plane(point) for point in points]
+  return state._replace(
+    mocap_pos=state.mocap_pos.at[2:].set(jnp.stack(places)),
+    mocap_quat=state.mocap_quat.at[2:].set(jnp.stack(turns)),
+  )
+
+
+def _begin_outside(
+  world: Physics, task: PlanarTask, start: Array
+) -> PhysicsState:
+  """Puts what stands at the entry and what stands at the goal in place."""
   way = task.goal - task.entry
-  turn = planar_arm.quaternion_about_z(jnp.arctan2(way[1], way[0]))
-  positions = [planar_arm.in_plane(task.entry), planar_arm.in_plane(task.goal)]
-  return jnp.stack(positions), jnp.stack([turn, turn])
+  turn = jnp.arctan2(way[1], way[0])
+  return _put(world.reset(start), [task.entry, task.goal], turn)
 
 
-def _along_and_across(task: PlanarTask, tip: Array) -> tuple[Array, Array]:
+def _along_and_across(
+  task: PlanarTask, state: PhysicsState
+) -> tuple[Array, Array]:
   """Returns where the tip is, from the goal, along and across the way in."""
   way = (task.goal - task.entry) / jnp.linalg.norm(task.goal - task.entry)
-  offset = tip - task.goal
+  offset = state.qpos[:2] - task.goal
   return jnp.dot(offset, way), way[0] * offset[1] - way[1] * offset[0]
-
-
-def _is_inside(task: PlanarTask, tip: Array) -> Array:
-  return _along_and_across(task, tip)[0] > -_ARRIVED_M

@@ -1,6 +1,6 @@
 """A planar arm that pushes into a lock and turns it."""
 
-import dataclasses
+from collections.abc import Mapping
 
 import jax
 from jax import Array
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from metajax.core.validation import check_range
 from metajax.envs.engines import load_model, make_physics
-from metajax.envs.environment import Env, EnvState, checked, first_state
+from metajax.envs.environment import Env
 from metajax.envs.physics import PhysicsState, field_of
 from metajax.envs.planar import arm as planar_arm
 from metajax.envs.planar.arm import PlanarScene, PlanarTask
+from metajax.envs.planar.episode import Verdict, planar_env
 
 GOAL_ANGLE_RAD = 0.9 * 3.14159265 / 6
 _GOAL_ANGLES_RAD = (0.3, 0.5)
@@ -67,10 +68,8 @@ def key2d(
     goal_low=(1.075, 0.243),
     goal_high=(1.125, 0.475),
   )
-  model = load_model('planar_key.xml')
-  world = make_physics(model, physics)
-  hinge = model.joint('socket').id
-  train, held_out = planar_arm.spread_points(scene.goal_low, scene.goal_high)
+  world = make_physics(load_model('planar_key.xml'), physics)
+  hinge = world.model.joint('socket').id
 
   def build_task(points: Array, key: Array) -> PlanarTask:
     angle_key, key = jax.random.split(key)
@@ -79,7 +78,7 @@ def key2d(
     if imperfection:
       deeper = planar_arm.DEPTH_M - drawn.depth
       model_fields['geom_pos'] = planar_arm.widened(
-        model,
+        world.model,
         ('jaw_left', 'mouth_left'),
         ('jaw_right', 'mouth_right'),
         jnp.stack([deeper, drawn.widening]),
@@ -91,71 +90,36 @@ def key2d(
     entry = drawn.point - drawn.depth * planar_arm.direction(drawn.tilt)
     return PlanarTask(goal=goal, entry=entry, model_fields=model_fields)
 
-  def angle_error(task: PlanarTask, state: PhysicsState) -> Array:
-    goal_angle = task.goal[2] if draws_angle else GOAL_ANGLE_RAD
-    return jnp.abs(state.qpos[5] - goal_angle)
+  def begin(task: PlanarTask, start: Array) -> PhysicsState:
+    return world.reset(jnp.concatenate([start, task.goal[:2], jnp.zeros((1,))]))
 
-  def measure(
-    task: PlanarTask, state: PhysicsState, unlocked: Array
-  ) -> dict[str, Array]:
-    error = angle_error(task, state)
-    success = (error < _TURNED_RAD).astype(jnp.float32)
-    return {
-      'success': success,
-      'sparse_reward': success,
-      'goal_distance_m': jnp.linalg.norm(task.goal[:2] - state.qpos[:2]),
-      'angle_error_rad': error,
-      'unlocked': unlocked.astype(jnp.float32),
-    }
-
-  def reset(task: PlanarTask, key: Array) -> EnvState:
-    start = planar_arm.sample_start(scene, task, key)
-    state = world.reset(
-      jnp.concatenate([start, task.goal[:2], jnp.zeros((1,))])
-    )
-    state = planar_arm.place_links(scene, state)
-    unlocked = jnp.zeros((), bool)
-    return first_state(
-      task,
-      state,
-      planar_arm.observe(scene, state),
-      measure(task, state, unlocked),
-      memory=unlocked,
-    )
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    task, unlocked = state.task, state.memory
+  def model_fields(task: PlanarTask, unlocked: Array) -> Mapping[str, Array]:
     shut = field_of(world, 'jnt_stiffness', task.model_fields)
-    stiffness = jnp.where(
-      unlocked, shut.at[hinge].set(_SPRING_N_M_PER_RAD), shut
-    )
-    after = planar_arm.move(
-      world,
-      scene,
-      state.physics,
-      action,
-      {**task.model_fields, 'jnt_stiffness': stiffness},
-    )
-    away = planar_arm.normalised_distance(task.goal[:2], after.qpos[:2])
+    soft = shut.at[hinge].set(_SPRING_N_M_PER_RAD)
+    stiffness = jnp.where(unlocked, soft, shut)
+    return {**task.model_fields, 'jnt_stiffness': stiffness}
+
+  def judge(task: PlanarTask, state: PhysicsState, unlocked: Array) -> Verdict:
+    goal_angle = task.goal[2] if draws_angle else GOAL_ANGLE_RAD
+    error = jnp.abs(state.qpos[5] - goal_angle)
+    away = planar_arm.normalised_distance(task.goal[:2], state.qpos[:2])
     unlocked = unlocked | (away < _UNLOCKED)
-    metrics = measure(task, after, unlocked)
-    return dataclasses.replace(
-      state,
-      physics=after,
-      observation=planar_arm.observe(scene, after),
-      reward=-(2.0 * away + 0.5 * metrics['angle_error_rad']),
-      done=metrics['success'] > 0,
-      metrics=metrics,
+    return Verdict(
+      success=error < _TURNED_RAD,
+      cost=0.5 * error,
+      metrics={
+        'angle_error_rad': error,
+        'unlocked': unlocked.astype(jnp.float32),
+      },
       memory=unlocked,
     )
 
-  env = Env(
-    spec=planar_arm.spec_of(scene),
-    sample_task=lambda key: build_task(train, key),
-    sample_test_task=lambda key: build_task(held_out, key),
-    reset=reset,
-    step=step,
-    model=model,
-    holds_physics=world.needs_options,
+  return planar_env(
+    scene,
+    world,
+    build_task,
+    begin,
+    judge,
+    first_memory=jnp.zeros((), bool),
+    model_fields=model_fields,
   )
-  return checked(env)

@@ -9,25 +9,16 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.core.validation import check_count
-from metajax.envs.appearance import Appearance, painted, plain
-from metajax.envs.environment import (
-  Env,
-  EnvSpec,
-  EnvState,
-  checked,
-  first_state,
-)
+from metajax.envs.appearance import Appearance
+from metajax.envs.environment import Env
 from metajax.envs.sawyer.hand import (
-  NUM_SUBSTEPS,
   Layout,
   Reading,
-  Sawyer,
-  SawyerMemory,
-  marker_at,
   mechanism_point,
   sawyer_in,
 )
+from metajax.envs.sawyer.splits import TRAINING, object_painter
+from metajax.envs.sawyer.tabletop import Rules, tabletop
 
 # Pushing.
 _BLOCK = (0.0, 0.52, 0.02)
@@ -40,7 +31,6 @@ _DOOR_HAND = (0.0, 0.75, 0.2)
 _MAX_ANGLE_RAD = np.pi / 3
 _HANDLE_REACH_M = 0.1
 _DOOR_SUCCESS_RAD = np.deg2rad(8.0)
-_SEEDS = (1, 10_000)
 
 
 @struct.dataclass
@@ -92,63 +82,51 @@ def guided_push(horizon: int = 50, *, physics: str = 'mjx') -> Env:
   Raises:
     InputError: if an argument is out of its range.
   """
-  check_count('horizon', horizon)
   sawyer = sawyer_in('cube', physics)
+  paint = object_painter(sawyer.world.model, TRAINING)
 
   def sample_task(key: Array) -> PushGoal:
     goal_key, colour_key = jax.random.split(key)
+    low, high = jnp.array(_GOAL_LOW), jnp.array(_GOAL_HIGH)
     return PushGoal(
-      goal=jax.random.uniform(
-        goal_key,
-        (2,),
-        minval=jnp.array(_GOAL_LOW),
-        maxval=jnp.array(_GOAL_HIGH),
-      ),
-      appearance=_painted_object(sawyer, colour_key),
+      goal=jax.random.uniform(goal_key, (2,), minval=low, maxval=high),
+      appearance=paint(colour_key),
     )
 
-  def distances(reading: Reading, goal: Array) -> tuple[Array, Array]:
-    return (
-      jnp.linalg.norm(reading.object[:2] - goal),
-      jnp.linalg.norm(reading.object - reading.tool),
+  def layout(task: PushGoal, key: Array) -> Layout:
+    del key  # Every episode begins alike.
+    return Layout(
+      hand=jnp.array(_PUSH_HAND),
+      fixture=jnp.array(_BLOCK),
+      object=jnp.array(_BLOCK),
+      goal=jnp.append(task.goal, _BLOCK[2]),
     )
 
-  def metrics_of(to_goal: Array, to_object: Array) -> Mapping[str, Array]:
-    return {
+  def distance(task: PushGoal, reading: Reading) -> Array:
+    return jnp.linalg.norm(reading.object[:2] - task.goal)
+
+  def judge(
+    task: PushGoal, reading: Reading, first_distance: Array
+  ) -> tuple[Array, Mapping[str, Array]]:
+    to_goal = distance(task, reading)
+    to_object = jnp.linalg.norm(reading.object - reading.tool)
+    progress = jnp.maximum(0.0, first_distance - to_goal)
+    return -to_object + 100.0 * progress, {
       'success': (to_goal <= _PUSH_SUCCESS_M).astype(jnp.float32),
       'object_to_goal_m': to_goal,
       'hand_to_object_m': to_object,
     }
 
-  def reset(task: PushGoal, key: Array) -> EnvState:
-    del key  # Every episode begins alike.
-    goal = jnp.append(task.goal, _BLOCK[2])
-    state, memory = _begin(
-      sawyer, task, _PUSH_HAND, jnp.array(_BLOCK), goal, opening=0.0
-    )
-    to_goal, to_object = distances(memory.reading, task.goal)
-    return first_state(
-      task,
-      state,
-      _observe(memory.reading),
-      metrics_of(to_goal, to_object),
-      dataclasses.replace(memory, first_distance=to_goal),
-    )
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    physics_state, memory = _advance(sawyer, state, jnp.append(action, 1.0))
-    to_goal, to_object = distances(memory.reading, state.task.goal)
-    progress = jnp.maximum(0.0, memory.first_distance - to_goal)
-    return dataclasses.replace(
-      state,
-      physics=physics_state,
-      observation=_observe(memory.reading),
-      reward=-to_object + 100.0 * progress,
-      metrics=metrics_of(to_goal, to_object),
-      memory=memory,
-    )
-
-  return _finish('guided_push', 3, horizon, sawyer, sample_task, reset, step)
+  rules = Rules(sample_task, layout, _observe, judge, first_record=distance)
+  return tabletop(
+    'guided_push',
+    sawyer,
+    rules,
+    observation_size=6,
+    horizon=horizon,
+    hide_goal=True,
+    is_closed=True,
+  )
 
 
 def guided_door(horizon: int = 100, *, physics: str = 'mjx') -> Env:
@@ -182,10 +160,9 @@ def guided_door(horizon: int = 100, *, physics: str = 'mjx') -> Env:
   Raises:
     InputError: if an argument is out of its range.
   """
-  check_count('horizon', horizon)
   sawyer = sawyer_in('door', physics)
-  model = sawyer.world.model
-  closed = mechanism_point(model, 0.0)
+  paint = object_painter(sawyer.world.model, TRAINING)
+  closed = mechanism_point(sawyer.world.model, 0.0)
 
   def handle_at(angle: Array) -> Array:
     """Turns the closed door's handle about -z through the hinge."""
@@ -198,12 +175,23 @@ def guided_door(horizon: int = 100, *, physics: str = 'mjx') -> Env:
     angle_key, colour_key = jax.random.split(key)
     return DoorAngle(
       angle=jax.random.uniform(angle_key, maxval=_MAX_ANGLE_RAD),
-      appearance=_painted_object(sawyer, colour_key),
+      appearance=paint(colour_key),
+    )
+
+  def layout(task: DoorAngle, key: Array) -> Layout:
+    del key  # Every episode begins alike.
+    return Layout(
+      hand=jnp.array(_DOOR_HAND),
+      fixture=jnp.array(_DOOR),
+      object=jnp.array(_DOOR),
+      goal=handle_at(task.angle),
     )
 
   def judge(
-    task: DoorAngle, angle: Array, reading: Reading
+    task: DoorAngle, reading: Reading, record: tuple[()]
   ) -> tuple[Array, Mapping[str, Array]]:
+    del record
+    angle = reading.joint
     to_handle = jnp.linalg.norm(reading.tool - reading.grasp)
     is_near = to_handle < _HANDLE_REACH_M
     reward = jnp.where(
@@ -217,107 +205,20 @@ def guided_door(horizon: int = 100, *, physics: str = 'mjx') -> Env:
       'hand_to_object_m': to_handle,
     }
 
-  def reset(task: DoorAngle, key: Array) -> EnvState:
-    del key  # Every episode begins alike.
-    state, memory = _begin(
-      sawyer, task, _DOOR_HAND, jnp.array(_DOOR), handle_at(task.angle)
-    )
-    metrics = judge(task, state.qpos[-1], memory.reading)[1]
-    return first_state(task, state, _observe(memory.reading), metrics, memory)
-
-  def step(state: EnvState, action: Array) -> EnvState:
-    physics_state, memory = _advance(sawyer, state, action)
-    reward, metrics = judge(state.task, physics_state.qpos[-1], memory.reading)
-    return dataclasses.replace(
-      state,
-      physics=physics_state,
-      observation=_observe(memory.reading),
-      reward=reward,
-      metrics=metrics,
-      memory=memory,
-    )
-
-  return _finish('guided_door', 4, horizon, sawyer, sample_task, reset, step)
-
-
-def _begin(
-  sawyer: Sawyer,
-  task: PushGoal | DoorAngle,
-  hand: tuple[float, float, float],
-  place: Array,
-  goal: Array,
-  opening: float = 1.0,
-):
-  """Returns the first physics and memory; `place` is block or hinge."""
-  layout = Layout(
-    fixture=place,
-    object=place,
-    joint=jnp.zeros(()),
-    marker=marker_at(goal, hide_goal=True),
-  )
-  state = sawyer.start(jnp.array(hand), layout, opening)
-  measured = sawyer.measure(state, place, task.model_fields)
-  return state, SawyerMemory(
-    setpoint=jnp.array(hand),
-    reading=sawyer.read(state, measured),
-    fixture=place,
-    goal=goal,
-    first_distance=jnp.zeros(()),
+  rules = Rules(sample_task, layout, _observe, judge)
+  return tabletop(
+    'guided_door',
+    sawyer,
+    rules,
+    observation_size=6,
+    horizon=horizon,
+    hide_goal=True,
   )
 
 
-def _advance(sawyer: Sawyer, state: EnvState, action: Array):
-  """Returns physics and memory one control step later."""
-  memory = state.memory
-  physics_state, measured, setpoint = sawyer.move(
-    state.physics,
-    memory.setpoint,
-    action,
-    memory.fixture,
-    state.task.model_fields,
-  )
-  reading = sawyer.read(physics_state, measured)
-  return physics_state, dataclasses.replace(
-    memory, setpoint=setpoint, reading=reading
-  )
-
-
-def _observe(reading: Reading) -> Array:
-  return jnp.concatenate([reading.hand, reading.grasp])
-
-
-def _painted_object(sawyer: Sawyer, key: Array) -> Appearance:
-  model = sawyer.world.model
-  body = model.body('object').id
-  geoms = jnp.asarray(np.flatnonzero(model.geom_bodyid == body))
-  return painted(plain(model), geoms, key, seed_range=_SEEDS)
-
-
-def _finish(
-  name: str,
-  action_size: int,
-  horizon: int,
-  sawyer: Sawyer,
-  sample_task,
-  reset,
-  step,
-) -> Env:
-  return checked(
-    Env(
-      spec=EnvSpec(
-        name=f'sawyer_{name}',
-        observation_size=6,
-        action_size=action_size,
-        horizon=horizon,
-        control_period_s=NUM_SUBSTEPS * sawyer.world.time_step_s,
-      ),
-      sample_task=sample_task,
-      reset=reset,
-      step=step,
-      model=sawyer.world.model,
-      holds_physics=sawyer.world.needs_options,
-      scene_fields=lambda state: sawyer.fields(
-        state.memory.fixture, getattr(state.task, 'model_fields', {})
-      ),
-    )
-  )
+def _observe(
+  task: PushGoal | DoorAngle, before: Reading, now: Reading
+) -> Array:
+  """Returns hand and object; the goal is not told."""
+  del task, before
+  return jnp.concatenate([now.hand, now.grasp])

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 import importlib
 from typing import Any, NamedTuple
 
-from flax import struct
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
@@ -34,24 +33,27 @@ _LEASH_M = 0.04
 _SHOULDER = (0.0, 0.1, 0.317)
 _LINK_M = 0.4
 _WRIST_M = 0.24
+# Below the table, m.
 _UNSEEN = (0.0, 0.0, -1.0)
 
 
 class Layout(NamedTuple):
-  """What of the scene differs between tasks.
+  """How an episode begins.
 
   Attributes:
+    hand: [3] float32, m, where the hand starts.
     fixture: [3] float32, m, where what is fastened to the table stands; it
       counts for nothing in a scene that has no such thing.
     object: [3] float32, m, where a free object starts; likewise.
-    joint: [] float32, m or rad, where a mechanism starts; likewise.
-    marker: [3] float32, m, where the goal's marker is drawn.
+    goal: [3] float32, m, where the object's point is to be.
+    joint: m or rad, where a mechanism starts; likewise.
   """
 
+  hand: Array
   fixture: Array
   object: Array
-  joint: Array
-  marker: Array
+  goal: Array
+  joint: float = 0.0
 
 
 class Reading(NamedTuple):
@@ -64,6 +66,7 @@ class Reading(NamedTuple):
     grasp: [3] float32, m, where the object is taken hold of.
     object: [3] float32, m, the point of the object that is to reach the goal.
     orientation: [4] float32, the object's quaternion (w, x, y, z).
+    joint: [] float32, m or rad, the mechanism's; 0 where there is none.
   """
 
   hand: Array
@@ -72,6 +75,7 @@ class Reading(NamedTuple):
   grasp: Array
   object: Array
   orientation: Array
+  joint: Array
 
 
 class Sawyer(NamedTuple):
@@ -79,7 +83,8 @@ class Sawyer(NamedTuple):
 
   Attributes:
     world: the physics.
-    start: `(hand [3], layout, opening=1.0) -> PhysicsState`.
+    start: `(layout, *, opening=1.0, hide_goal=False) -> PhysicsState`; the
+      gripper's opening lies in [0, 1], a hidden goal's marker is not seen.
     move: `(state, setpoint [3], action [4], fixture [3], model_fields) ->
       (PhysicsState, Measurement, setpoint)`, one control period later.
     measure: `(state, fixture [3], model_fields) -> Measurement`.
@@ -157,19 +162,20 @@ def sawyer_in(scene: str, physics: str = 'mjx') -> Sawyer:
       mocap_quat=state.mocap_quat.at[ids].set(jnp.stack([upper, lower])),
     )
 
-  def start(hand: Array, layout: Layout, opening: float = 1.0) -> PhysicsState:
+  def start(
+    layout: Layout, *, opening: float = 1.0, hide_goal: bool = False
+  ) -> PhysicsState:
     fingers = jnp.full((2,), opening * FINGER_TRAVEL_M)
     if mechanism is None:
       upright = jnp.array([1.0, 0.0, 0.0, 0.0])
       rest = jnp.concatenate([layout.object, upright])
     else:
-      rest = layout.joint[None]
+      rest = jnp.full((1,), layout.joint)
     # In the order of the file: every scene includes the hand first.
-    state = world.reset(jnp.concatenate([hand, fingers, rest]))
+    state = world.reset(jnp.concatenate([layout.hand, fingers, rest]))
+    marker = jnp.array(_UNSEEN) if hide_goal else layout.goal
     return with_arm(
-      state._replace(
-        mocap_pos=state.mocap_pos.at[mocap['goal']].set(layout.marker)
-      )
+      state._replace(mocap_pos=state.mocap_pos.at[mocap['goal']].set(marker))
     )
 
   def move(
@@ -209,25 +215,10 @@ def sawyer_in(scene: str, physics: str = 'mjx') -> Sawyer:
       grasp=measurement.site_xpos[grasp_site],
       object=measurement.site_xpos[object_site],
       orientation=measurement.xquat[object_body],
+      joint=jnp.zeros(()) if mechanism is None else state.qpos[-1],
     )
 
   return Sawyer(world, start, move, measure, read, fields, mechanism)
-
-
-@struct.dataclass
-class SawyerMemory:
-  """What an environment of the Sawyer remembers from step to step."""
-
-  setpoint: Array  # [3] float32, m, where the hand's servo is to bring it
-  reading: Reading  # of this moment, for the next observation
-  fixture: Array  # [3] float32, m, where what is fastened stands
-  goal: Array  # [3] float32, m, where the object's point is to be
-  first_distance: Array  # [] float32, m, from object to goal after the reset
-
-
-def marker_at(goal: Array, *, hide_goal: bool) -> Array:
-  """Returns where a goal's marker is drawn: below the table if hidden."""
-  return jnp.array(_UNSEEN) if hide_goal else goal
 
 
 def arm_pose(hand: Array) -> tuple[Array, Array, Array]:

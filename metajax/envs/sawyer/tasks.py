@@ -1,43 +1,36 @@
 """Tabletop tasks for the Sawyer, in the manner of Meta-World."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 
 from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
-import numpy as np
 
-from metajax.core.validation import check_choice, check_count
-from metajax.envs.appearance import Appearance, painted, plain
-from metajax.envs.environment import (
-  Env,
-  EnvSpec,
-  EnvState,
-  checked,
-  first_state,
-)
-from metajax.envs.sawyer.families import FAMILIES, Family
+from metajax.core.validation import check_choice
+from metajax.envs.appearance import Appearance
+from metajax.envs.environment import Env
+from metajax.envs.sawyer.families import FAMILIES, Family, Point
 from metajax.envs.sawyer.hand import (
-  NUM_SUBSTEPS,
   Layout,
   Reading,
   Sawyer,
-  SawyerMemory,
-  marker_at,
   mechanism_point,
   sawyer_in,
 )
+from metajax.envs.sawyer.splits import (
+  HELD_OUT,
+  TRAINING,
+  Split,
+  object_painter,
+  point_in,
+)
+from metajax.envs.sawyer.tabletop import Rules, tabletop
+
+OBSERVATION_SIZE = 39
 
 _MAX_HAND_NOISE_M = 0.01
-# The goals' x (a mechanism's place) is cut into eight strips; these two are
-# only for held-out tasks, so that those lie between training tasks.
-_NUM_STRIPS = 8
-_TRAINING_STRIPS = (0, 1, 3, 4, 6, 7)
-_HELD_OUT_STRIPS = (2, 5)
-_TRAINING_SEEDS = (1, 10_000)
-_HELD_OUT_SEEDS = (10_000, 20_000)
 
 
 @struct.dataclass
@@ -107,96 +100,104 @@ def make_sawyer(
     InputError: if an argument is out of its range.
   """
   check_choice('name', name, tuple(FAMILIES))
-  check_count('horizon', horizon)
   family = FAMILIES[name]
   sawyer = sawyer_in(family.scene, physics)
-  model = sawyer.world.model
 
-  def reset(task: SawyerTask, key: Array) -> EnvState:
-    noise = jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
-    hand = jnp.array(family.hand) + _MAX_HAND_NOISE_M * noise
-    layout = Layout(
+  def layout(task: SawyerTask, key: Array) -> Layout:
+    return Layout(
+      hand=hand_near(family.hand, key),
       fixture=_fixture_of(family, task),
       object=task.object_pos,
-      joint=jnp.asarray(family.joint_start, jnp.float32),
-      marker=marker_at(task.goal, hide_goal=hide_goal),
-    )
-    state = sawyer.start(hand, layout)
-    measured = sawyer.measure(state, layout.fixture, task.model_fields)
-    reading = sawyer.read(state, measured)
-    half = observe(reading)
-    goal = jnp.zeros((3,)) if hide_goal else task.goal
-    first_distance = _distances(family, reading, task)[0]
-    return first_state(
-      task,
-      state,
-      jnp.concatenate([half, half, goal]),
-      _judge(family, reading, task, first_distance)[1],
-      SawyerMemory(
-        setpoint=hand,
-        reading=reading,
-        fixture=layout.fixture,
-        goal=task.goal,
-        first_distance=first_distance,
-      ),
+      goal=task.goal,
+      joint=family.joint_start,
     )
 
-  def step(state: EnvState, action: Array) -> EnvState:
-    task, memory = state.task, state.memory
-    physics_state, measured, setpoint = sawyer.move(
-      state.physics,
-      memory.setpoint,
-      action,
-      _fixture_of(family, task),
-      task.model_fields,
-    )
-    reading = sawyer.read(physics_state, measured)
-    halves = [observe(reading), observe(memory.reading)]
+  def observe(task: SawyerTask, before: Reading, now: Reading) -> Array:
     goal = jnp.zeros((3,)) if hide_goal else task.goal
-    reward, metrics = _judge(family, reading, task, memory.first_distance)
-    return dataclasses.replace(
-      state,
-      physics=physics_state,
-      observation=jnp.concatenate([*halves, goal]),
-      reward=reward,
-      metrics=metrics,
-      memory=dataclasses.replace(memory, setpoint=setpoint, reading=reading),
-    )
+    return observation_of(before, now, goal)
 
-  env = Env(
-    spec=EnvSpec(
-      name=f'sawyer_{name}',
-      observation_size=39,
-      action_size=4,
-      horizon=horizon,
-      control_period_s=NUM_SUBSTEPS * sawyer.world.time_step_s,
-    ),
-    sample_task=_sampler(family, sawyer, _TRAINING_STRIPS, _TRAINING_SEEDS),
-    sample_test_task=_sampler(
-      family, sawyer, _HELD_OUT_STRIPS, _HELD_OUT_SEEDS
-    ),
-    reset=reset,
-    step=step,
-    model=model,
-    holds_physics=sawyer.world.needs_options,
-    scene_fields=lambda state: sawyer.fields(
-      state.memory.fixture, state.task.model_fields
-    ),
+  def judge(
+    task: SawyerTask, reading: Reading, first_distance: Array
+  ) -> tuple[Array, Mapping[str, Array]]:
+    to_goal, to_object = _distances(family, reading, task)
+    progress = 1.0 - to_goal / jnp.maximum(first_distance, 1e-3)
+    return reward_of(to_goal, to_object, progress, to_goal <= family.success_m)
+
+  rules = Rules(
+    sample_task=_sampler(family, sawyer, TRAINING),
+    sample_test_task=_sampler(family, sawyer, HELD_OUT),
+    layout=layout,
+    observe=observe,
+    judge=judge,
+    first_record=lambda task, reading: _distances(family, reading, task)[0],
   )
-  return checked(env)
+  return tabletop(
+    name,
+    sawyer,
+    rules,
+    observation_size=OBSERVATION_SIZE,
+    horizon=horizon,
+    hide_goal=hide_goal,
+  )
 
 
-def observe(reading: Reading) -> Array:
-  """Returns the 18 numbers that an observation tells of one moment."""
-  return jnp.concatenate(
-    [
+def hand_near(hand: Point, key: Array) -> Array:
+  """Returns where the hand starts, [3] m, up to 1 cm beside its place."""
+  noise = jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+  return jnp.array(hand) + _MAX_HAND_NOISE_M * noise
+
+
+def observation_of(
+  before: Reading,
+  now: Reading,
+  goal: Array,
+  second_object: Array | None = None,
+) -> Array:
+  """Returns the observation that all families share, see `make_sawyer`.
+
+  Args:
+    before: reading of the step before.
+    now: reading of this moment.
+    goal: [3] float32, m.
+    second_object: [7] float32, m and quaternion; None: zeros.
+
+  Returns:
+    [39] float32.
+  """
+  second = jnp.zeros((7,)) if second_object is None else second_object
+  halves = [
+    part
+    for reading in (now, before)
+    for part in (
       reading.hand,
       reading.opening[None],
       reading.grasp,
       reading.orientation,
-      jnp.zeros((7,)),
-    ]
-  )
+      second,
+    )
+  ]
+  return jnp.concatenate([*halves, goal])
+
+
+def reward_of(
+  to_goal: Array, to_object: Array, progress: Array, is_success: Array
+) -> tuple[Array, Mapping[str, Array]]:
+  """Returns `1 - tanh(10 h) + 4 clip(progress, 0, 1) + 5 [success]`, metrics.
+
+  Args:
+    to_goal: [] float32, m, from object to goal.
+    to_object: [] float32, m, `h`, from the tips to the object.
+    progress: [] float32, how much of the way the object has made.
+    is_success: [] bool.
+  """
+  success = is_success.astype(jnp.float32)
+  progress = jnp.clip(progress, 0.0, 1.0)
+  reward = 1.0 - jnp.tanh(10.0 * to_object) + 4.0 * progress + 5.0 * success
+  return reward, {
+    'success': success,
+    'object_to_goal_m': to_goal,
+    'hand_to_object_m': to_object,
+  }
 
 
 def _fixture_of(family: Family, task: SawyerTask) -> Array:
@@ -219,61 +220,26 @@ def _distances(
   return to_goal, jnp.linalg.norm(reading.tool - reading.grasp)
 
 
-def _judge(
-  family: Family, reading: Reading, task: SawyerTask, first_distance: Array
-) -> tuple[Array, Mapping[str, Array]]:
-  """Returns the reward and the metrics of one moment."""
-  to_goal, to_object = _distances(family, reading, task)
-  success = (to_goal <= family.success_m).astype(jnp.float32)
-  progress = jnp.clip(
-    1.0 - to_goal / jnp.maximum(first_distance, 1e-3), 0.0, 1.0
-  )
-  reward = 1.0 - jnp.tanh(10.0 * to_object) + 4.0 * progress + 5.0 * success
-  return reward, {
-    'success': success,
-    'object_to_goal_m': to_goal,
-    'hand_to_object_m': to_object,
-  }
-
-
 def _sampler(
-  family: Family,
-  sawyer: Sawyer,
-  strips: tuple[int, ...],
-  seed_range: tuple[int, int],
-):
-  """Returns `sample_task` for some of the strips of x."""
+  family: Family, sawyer: Sawyer, split: Split
+) -> Callable[[Array], SawyerTask]:
+  """Returns `sample_task` of one split."""
   model = sawyer.world.model
-  appearance = plain(model)
-  object_body = model.body('object').id
-  geoms = jnp.asarray(np.flatnonzero(model.geom_bodyid == object_body))
+  paint = object_painter(model, split)
   offset = jnp.zeros((3,))
   if sawyer.mechanism is not None:
     offset = jnp.asarray(mechanism_point(model, family.joint_goal))
 
   def sample_task(key: Array) -> SawyerTask:
     object_key, goal_key, colour_key = jax.random.split(key, 3)
-    everywhere = tuple(range(_NUM_STRIPS))
     if family.goal_region is None:
-      object_pos = _point_in(family.object_region, strips, object_key)
+      object_pos = point_in(family.object_region, object_key, split.strips)
       goal = object_pos + offset
     else:
-      object_pos = _point_in(family.object_region, everywhere, object_key)
-      goal = _point_in(family.goal_region, strips, goal_key)
+      object_pos = point_in(family.object_region, object_key)
+      goal = point_in(family.goal_region, goal_key, split.strips)
     return SawyerTask(
-      object_pos=object_pos,
-      goal=goal,
-      appearance=painted(appearance, geoms, colour_key, seed_range=seed_range),
+      object_pos=object_pos, goal=goal, appearance=paint(colour_key)
     )
 
   return sample_task
-
-
-def _point_in(region, strips: tuple[int, ...], key: Array) -> Array:
-  """Draws a point of a box, its x from some of the box's strips."""
-  low, high = (jnp.array(corner) for corner in region)
-  strip_key, place_key = jax.random.split(key)
-  strip = jax.random.choice(strip_key, jnp.array(strips))
-  place = jax.random.uniform(place_key, (3,))
-  place = place.at[0].set((strip + place[0]) / _NUM_STRIPS)
-  return low + (high - low) * place

@@ -162,6 +162,15 @@ def arm_forces(
       memory=jnp.zeros((), jnp.int32),
     )
 
+  def observed_reward(obs_tm1: Array, action: Array, obs_t: Array) -> Array:
+    del obs_tm1
+    squared_distance = jnp.sum(jnp.square(obs_t[-3:]))
+    if reward == 'neg_squared_distance':
+      return -squared_distance
+    action = jnp.clip(action, -1.0, 1.0)
+    cost = _ACTION_COST * jnp.sum(jnp.square(action))
+    return -jnp.sqrt(squared_distance) - cost
+
   def step(state: EnvState, action: Array) -> EnvState:
     task, time = state.task, state.memory
     action = jnp.clip(action, -1.0, 1.0)
@@ -173,18 +182,13 @@ def arm_forces(
       model_fields=task.model_fields,
       body_forces=forces.at[box, 2].set(-box_mass * task.pulls[segment]),
     )
-    metrics = metrics_of(task, measured)
-    distance = metrics['goal_distance_m']
-    if reward == 'neg_squared_distance':
-      gain = -jnp.square(distance)
-    else:
-      gain = -distance - _ACTION_COST * jnp.sum(jnp.square(action))
+    observation = observe(task, next_physics, measured)
     return dataclasses.replace(
       state,
       physics=next_physics,
-      observation=observe(task, next_physics, measured),
-      reward=gain,
-      metrics=metrics,
+      observation=observation,
+      reward=observed_reward(state.observation, action, observation),
+      metrics=metrics_of(task, measured),
       memory=time + 1,
     )
 
@@ -203,6 +207,7 @@ def arm_forces(
     model=model,
     holds_physics=world.needs_options,
     sample_test_task=sampler(strongest, strongest),
+    observed_reward=observed_reward,
   )
   return checked(env)
 

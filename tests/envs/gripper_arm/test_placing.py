@@ -11,6 +11,7 @@ import pytest
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError
 from metajax.envs.engines import make_physics
+from metajax.envs.environment import EnvSpec
 from metajax.envs.gripper_arm.control import (
   find_carrier,
   resolved_rates,
@@ -86,7 +87,7 @@ def test_placing_keeps_the_contract_on_mjx():
 )
 def test_specs(name, size, horizon):
   spec = build(name).spec
-  assert spec == (name, size, 7, horizon, 0.1, 1.0)
+  assert spec == EnvSpec(name, size, 7, horizon, 0.1)
 
 
 @pytest.mark.parametrize('name', ['placing', 'hand_placing'])

@@ -8,6 +8,7 @@ import pytest
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError
+from metajax.envs.environment import EnvSpec
 from metajax.envs.torque_arms.arm_forces import arm_forces
 from metajax.testing.environments import check_environment
 
@@ -22,7 +23,7 @@ def test_keeps_the_contract(settings):
 
 def test_sizes_and_first_observation():
   env = arm_forces(physics='c')
-  assert env.spec == ('arm_forces', 23, 7, 500, 0.02, 1.0)
+  assert env.spec == EnvSpec('arm_forces', 23, 7, 500, 0.02)
   state = env.reset(env.sample_task(jax.random.key(0)), jax.random.key(1))
   np.testing.assert_allclose(state.observation[:7], 0.5)
   np.testing.assert_allclose(state.observation[7:10], [0.3, 0.15, 0.0])

@@ -10,6 +10,7 @@ import pytest
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError
+from metajax.envs.environment import EnvSpec
 from metajax.envs.torque_arms.pushed_objects import (
   MAX_HALF_LENGTH_M,
   MAX_RADIUS_M,
@@ -71,7 +72,7 @@ def test_keeps_the_contract(physics):
 
 
 def test_sizes(env, state):
-  assert env.spec == ('pusher', 24, 7, 100, 0.05, 1.0)
+  assert env.spec == EnvSpec('pusher', 24, 7, 100, 0.05)
   assert pusher(observe_objects=False, physics='c').spec.observation_size == 20
   np.testing.assert_allclose(state.observation[17:20], [0, 0, -0.3245])
   np.testing.assert_array_equal(state.observation[20:], state.physics.qpos[7:])

@@ -9,6 +9,7 @@ import pytest
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError
+from metajax.envs.environment import EnvSpec
 from metajax.envs.torque_arms.reacher import (
   reacher,
   sample_colours,
@@ -34,7 +35,7 @@ def test_keeps_the_contract(env):
 
 
 def test_sizes(env, state):
-  assert env.spec == ('reacher', 16, 2, 50, 0.05, 1.0)
+  assert env.spec == EnvSpec('reacher', 16, 2, 50, 0.05)
   assert reacher(observe_targets=False, physics='c').spec.observation_size == 10
   np.testing.assert_array_equal(
     state.observation[10:].reshape(3, 2), state.physics.mocap_pos[:, :2]
