@@ -16,13 +16,9 @@ from metajax.core.validation import check_positive
 from metajax.learners.maml import MamlConfig, fine_tuning_curve, maml
 from metajax.nets.perceptrons import Perceptron
 from metajax.run.evaluation import summarise
-from metajax.run.figures import (
-  Curve,
-  FunctionFit,
-  adaptation_curve,
-  function_fits,
-  learning_curve,
-)
+from metajax.run.figures.adaptation_curves import Curve, adaptation_curve
+from metajax.run.figures.function_fits import FunctionFit, function_fits
+from metajax.run.figures.learning_curves import learning_curve
 from metajax.run.launch import Baseline, Experiment, Preset, Report, launch
 from metajax.run.schedule import Schedule
 from metajax.run.tables import print_table

@@ -19,7 +19,7 @@ from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 from metajax.core.validation import check_choice, reject
 from metajax.run.devices import choose_devices
-from metajax.run.errors import describe_failure
+from metajax.run.errors import MemoryLimitError, describe_failure
 from metajax.run.evaluation import evaluate, summarise, write_evaluation
 from metajax.run.experiment import Baseline, Experiment, Preset, Report
 from metajax.run.flags import (
@@ -30,6 +30,8 @@ from metajax.run.flags import (
   swept_configs,
 )
 from metajax.run.loop import RunResult, run
+from metajax.run.memory import bytes_free, largest_that_fits
+from metajax.run.programs import Programs
 from metajax.run.schedule import Schedule
 from metajax.run.tables import print_table
 
@@ -267,15 +269,44 @@ def _run_all(command: _Command) -> dict[str, RunResult]:
 
 
 def _run_one(command: _Command, make, name: str, schedule) -> RunResult:
-  return run(
-    command.algorithm(make),
-    schedule,
-    seed=command.seed,
-    workdir=_workdir(command, name),
-    config=_description(command, name),
-    resume=command.resume,
-    eval_only=command.eval_only,
-  )
+  try:
+    return run(
+      command.algorithm(make),
+      schedule,
+      seed=command.seed,
+      workdir=_workdir(command, name),
+      config=_description(command, name),
+      resume=command.resume,
+      eval_only=command.eval_only,
+    )
+  except MemoryLimitError as error:
+    raise _with_size_that_fits(command, make, schedule, error) from error
+
+
+def _with_size_that_fits(
+  command: _Command, make, schedule: Schedule, error: MemoryLimitError
+) -> MemoryLimitError:
+  """Returns the error with the largest meta-batch that would fit."""
+  field, free = 'meta_batch_size', bytes_free(jax.devices()[0])
+  size = getattr(command.config, field, None)
+  if size is None or free is None:
+    return error
+
+  def bytes_of(size: int) -> int:
+    settings = {
+      label: config.replace(**{field: size})
+      for label, config in command.settings.items()
+    }
+    smaller = command._replace(
+      config=command.config.replace(**{field: size}), settings=settings
+    )
+    programs = Programs(smaller.algorithm(make), command.seed)
+    return programs.bytes_of_chunk(schedule.chunk_length(0))
+
+  multiple = getattr(command.config, 'task_chunk_size', None) or 1
+  fits = largest_that_fits(bytes_of, size, free, multiple)
+  advice = f'--config.{field}={fits} fits' if fits else f'no {field} fits'
+  return MemoryLimitError(f'{error}; {advice}')
 
 
 def _workdir(command: _Command, name: str) -> Path:

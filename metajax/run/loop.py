@@ -286,7 +286,11 @@ class _Loop:
     self._programs.compile_chunk(num_steps, self._state, self._bad_steps)
     self._compile_s = time.monotonic() - start_s
     self._last_chunk_s = time.monotonic()
-    self._progress.say(f'compiled in {self._compile_s:.1f} s')
+    needs = self._programs.needs_of_chunk(num_steps)
+    self._progress.say(
+      f'compiled in {self._compile_s:.1f} s'
+      + (f', needs {needs}' * bool(needs))
+    )
 
   def _start_chunk(self, num_steps: int) -> _Pending:
     result = self._programs.run_chunk(

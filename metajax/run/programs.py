@@ -12,6 +12,7 @@ from metajax.core import algorithm as algorithms
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice
+from metajax.run.memory import bytes_to_allocate, check_fits
 from metajax.run.state_leaves import check_leaves, leaf_specs
 
 PyTree = Any
@@ -93,6 +94,23 @@ class Programs:
     """Compiles the chunk of `num_steps` for states like `state`, once."""
     if num_steps not in self._chunks:
       self._chunks[num_steps] = self._compiled(num_steps, state, bad_steps)
+
+  def needs_of_chunk(self, num_steps: int) -> str:
+    """Returns what memory a compiled chunk needs, in words; '' if unknown.
+
+    Raises:
+      MemoryLimitError: if its devices have less left.
+    """
+    return check_fits(self._chunks[num_steps][0])
+
+  def bytes_of_chunk(self, num_steps: int) -> int:
+    """Compiles a chunk and returns what it would allocate, 0 if unknown."""
+    state = jax.eval_shape(
+      self._algorithm.init, self._data, algorithms.init_key(self._run_key)
+    )
+    self.check(state, best_metric='')
+    program, _ = self._compiled(num_steps, state, self.no_bad_steps())
+    return bytes_to_allocate(program) or 0
 
   def run_chunk(
     self, num_steps: int, state: PyTree, bad_steps: Array, step: int

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from metajax.core.algorithm import Algorithm
 from metajax.core.validation import check_positive
-from metajax.run.figures import learning_curve
+from metajax.run.figures.learning_curves import learning_curve
 from metajax.run.launch import Baseline, Experiment, Preset, launch
 from metajax.run.schedule import Schedule
 from metajax.run.tables import print_table

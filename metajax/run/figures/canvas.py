@@ -1,0 +1,159 @@
+"""What all figures share: colours, axes, bands, names of curves, the file.
+
+Figures are drawn without a display and without global state. Where there is
+room, curves are named at their ends, and a band is always a 95 % interval.
+"""
+
+from collections.abc import Iterator, Sequence
+import io
+import itertools
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+import numpy as np
+
+from metajax.run.durable_files import write_whole
+
+# Told apart by people who see fewer colours, too (Okabe and Ito 2008).
+PALETTE = (
+  '#0072B2',  # blue
+  '#D55E00',  # vermilion
+  '#009E73',  # green
+  '#CC79A7',  # purple
+  '#E69F00',  # orange
+  '#56B4E9',  # sky
+)
+INK = '#2B2B33'
+MUTED = '#8A8A94'
+
+_GRID = '#E6E6EA'
+_DOTS_PER_INCH = 150
+
+
+class CurveEnd(NamedTuple):
+  """Where a drawn curve ends.
+
+  Attributes:
+    name: of the curve.
+    x: its last step.
+    y: its last value.
+    colour: its colour.
+  """
+
+  name: str
+  x: float
+  y: float
+  colour: str
+
+
+def new_figure(
+  columns: int, *, width: float, height: float
+) -> tuple[Figure, list[Axes]]:
+  """Returns a figure, and its row of axes, which share their vertical axis.
+
+  Args:
+    columns: axes in the row.
+    width: inches.
+    height: inches.
+  """
+  figure = Figure(figsize=(width, height), layout='constrained')
+  FigureCanvasAgg(figure)
+  grid = figure.subplots(1, columns, sharey=columns > 1, squeeze=False)
+  return figure, list(grid[0])
+
+
+def colours(start: int = 0) -> Iterator[str]:
+  """Yields the palette's colours from a place on, over and over."""
+  return itertools.islice(itertools.cycle(PALETTE), start, None)
+
+
+def finish_axes(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
+  """Gives axes their title and names, a faint grid and no frame."""
+  axes.set_title(title, loc='left', color=INK, fontsize=12, fontweight='bold')
+  axes.set_xlabel(xlabel, color=INK)
+  axes.set_ylabel(ylabel, color=INK)
+  axes.grid(True, color=_GRID, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(_GRID)
+
+
+def title_and_legend(figure: Figure, axes: Axes, title: str) -> None:
+  """Puts one legend under a row of axes that share their meaning."""
+  if title:
+    figure.suptitle(
+      title, x=0.01, ha='left', color=INK, fontsize=12, fontweight='bold'
+    )
+  handles, labels = axes.get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    loc='outside lower center',
+    ncols=len(labels),
+    frameon=False,
+    labelcolor=INK,
+  )
+
+
+def draw_band(
+  axes: Axes,
+  steps: np.ndarray,
+  mean: np.ndarray,
+  half_width: np.ndarray,
+  colour: str,
+) -> None:
+  """Shades a 95 % interval: [n] steps, their means and half-widths."""
+  axes.fill_between(
+    steps,
+    mean - half_width,
+    mean + half_width,
+    color=colour,
+    alpha=0.16,
+    linewidth=0,
+  )
+
+
+def label_ends(figure: Figure, axes: Axes, ends: Sequence[CurveEnd]) -> None:
+  """Writes each curve's name behind its end, moved apart where they meet."""
+  if not ends:
+    return
+  figure.draw_without_rendering()
+  to_points = 72 / figure.dpi
+  placed = -math.inf
+  for name, x, y, colour in sorted(ends, key=lambda end: end.y):
+    if not math.isfinite(y):
+      continue
+    at = axes.transData.transform((x, y))[1] * to_points
+    height = max(at, placed + 13.0)
+    placed = height
+    axes.annotate(
+      name,
+      (x, y),
+      xytext=(8, height - at),
+      textcoords='offset points',
+      color=colour,
+      va='center',
+      fontweight='bold',
+      annotation_clip=False,
+    )
+
+
+def use_log_scale(axes: Axes) -> None:
+  """Makes the vertical axis logarithmic, with plain numbers at 1, 2 and 5."""
+  axes.set_yscale('log')
+  axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+  axes.yaxis.set_major_formatter(lambda value, place: f'{value:g}')
+  axes.yaxis.set_minor_locator(NullLocator())
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+  """Writes the PNG: the old one or the new one, whole."""
+  png = io.BytesIO()
+  figure.savefig(png, format='png', dpi=_DOTS_PER_INCH)
+  write_whole(path, png.getvalue())
