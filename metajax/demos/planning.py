@@ -11,6 +11,7 @@ from metajax.core.learner import PyTree
 from metajax.demos.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.rollout import guarded_step
+from metajax.rl.planning import cross_entropy
 
 
 class PlanningConfig(NamedTuple):
@@ -40,10 +41,8 @@ def planner(
 ) -> Teacher:
   """Plans by the cross-entropy method at every control step.
 
-  Sequences are drawn from a Gaussian around the plan, rolled out in the
-  simulator, and the elites' mean and spread make the next Gaussian. The first
-  action of the last mean is executed; the plan, shifted, is the next start
-  (Kobilarov 2012; Chua et al. 2018).
+  Sequences are rolled out in the simulator (`metajax.rl.planning`). The first
+  action of the last mean is executed; the plan, shifted, is the next start.
 
   Args:
     env: the environment; it is its own model.
@@ -72,20 +71,17 @@ def planner(
     return jnp.sum(jax.lax.scan(step, state, actions)[1])
 
   def act(state: EnvState, plan: PyTree, key: Array) -> tuple[Array, PyTree]:
-    def improve(carry, noise):
-      mean, std = carry
-      plans = jnp.clip(mean[None] + std[None] * noise, -limit, limit)
-      plans = plans.at[0].set(mean)
-      scores = jax.vmap(returns_of, in_axes=(None, 0))(state, plans)
-      _, best = jax.lax.top_k(scores, config.num_elites)
-      elites = plans[best]
-      return (jnp.mean(elites, axis=0), jnp.std(elites, axis=0) + 0.02), None
-
-    noise = jax.random.normal(
-      key, (config.num_iterations, config.num_samples, num_knots, size)
+    plan, _ = cross_entropy(
+      lambda plans: jax.vmap(returns_of, in_axes=(None, 0))(state, plans),
+      key,
+      plan,
+      jnp.full((num_knots, size), config.initial_std * limit),
+      num_sequences=config.num_samples,
+      num_elites=config.num_elites,
+      num_iterations=config.num_iterations,
+      action_limit=limit,
+      min_std=0.02,
     )
-    std = jnp.full((num_knots, size), config.initial_std * limit)
-    (plan, _), _ = jax.lax.scan(improve, (plan, std), noise)
     # Held actions: the plan moves on by one knot every `repeats` steps on
     # average, so a shift by the fraction that has passed.
     shift = 1.0 / config.repeats

@@ -1,0 +1,456 @@
+"""Online adaptive control: meta-trained dynamics models that plan and adapt.
+
+Sources: Finn, "Learning to Learn with Gradients" (2018), chapter 5; Nagabandi,
+Clavera et al., "Learning to Adapt in Dynamic, Real-World Environments through
+Meta-Reinforcement Learning" (2019), algorithm 1. One iteration of
+meta-training:
+
+  D      <- D + rollouts of the adaptive controller in sampled environments
+            (of random actions in the first iteration)
+  theta  <- Adam on  mean over windows of D of  L(tau(t, t+K-1), phi),
+            phi = u(tau(t-M, t-1), theta), for some epochs       (equation 15)
+
+Which update rule u stands inside is the dynamics model's: gradient steps make
+it GBAC, a hidden state RBAC, none the plain model-based controller.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flax import struct
+import jax
+from jax import Array
+import jax.numpy as jnp
+import optax
+
+from metajax.core.algorithm import SKIPPED, Algorithm
+from metajax.core.learner import Params, TaskFamily
+from metajax.core.meta_training import MetaTrainState, meta_train
+from metajax.core.sharding import lay_tasks, map_tasks
+from metajax.core.validation import (
+  InputError,
+  check_choice,
+  check_count,
+  check_positive,
+)
+from metajax.envs.engines import ENGINES
+from metajax.envs.environment import Env
+from metajax.envs.rollout import Trajectory, episode_return, rollout
+from metajax.learners.aggregated_rollouts import (
+  AggregatedRollouts,
+  consecutive_windows,
+  no_rollouts,
+)
+from metajax.learners.dynamics import DynamicsModel, model_errors
+from metajax.learners.predictive_control import (
+  PLANNERS,
+  Planning,
+  check_planning,
+  predictive_controller,
+)
+
+_NUM_VALIDATION_WINDOWS = 64
+_PERSISTENCE = 0.99  # of the running validation loss that ends training
+
+
+@struct.dataclass
+class AdaptiveControlConfig:
+  """Settings of adaptive control; the defaults are the half-cheetah's.
+
+  Floats are leaves and may be swept; the rest is static.
+  """
+
+  outer_lr: float = 1e-3  # beta, of Adam
+  inner_lr: float = 0.01  # alpha
+  past: int = struct.field(pytree_node=False, default=32)  # M
+  future: int = struct.field(pytree_node=False, default=32)  # K
+  # Windows of an update; their futures are 500 transitions, the paper's batch.
+  meta_batch_size: int = struct.field(pytree_node=False, default=16)
+  num_epochs: int = struct.field(pytree_node=False, default=50)
+  hidden_sizes: tuple[int, ...] = struct.field(
+    pytree_node=False, default=(512, 512, 512)
+  )
+  recurrent_sizes: tuple[int, ...] = struct.field(
+    pytree_node=False, default=(256, 256)
+  )
+  # Collection: rollouts of an iteration, how many of them at once, and how
+  # many are kept in all.
+  horizon: int = struct.field(pytree_node=False, default=1000)
+  num_rollouts: int = struct.field(pytree_node=False, default=64)
+  task_chunk_size: int | None = struct.field(pytree_node=False, default=None)
+  max_rollouts: int = struct.field(pytree_node=False, default=1024)
+  # Planning, in meta-training and at meta-test.
+  planner: str = struct.field(pytree_node=False, default='random_shooting')
+  num_sequences: int = struct.field(pytree_node=False, default=1000)
+  plan_horizon: int = struct.field(pytree_node=False, default=10)
+  num_test_sequences: int = struct.field(pytree_node=False, default=2500)
+  test_plan_horizon: int = struct.field(pytree_node=False, default=15)
+  num_elites: int = struct.field(pytree_node=False, default=50)
+  num_plan_iterations: int = struct.field(pytree_node=False, default=3)
+  # Rollouts in each of the conditions at meta-test.
+  num_test_tasks: int = struct.field(pytree_node=False, default=10)
+  # Engine of the environments (`metajax.envs.engines`).
+  physics: str = struct.field(pytree_node=False, default='mjx')
+
+  @property
+  def planning(self) -> Planning:
+    """The search in meta-training."""
+    return Planning(
+      self.num_sequences,
+      self.plan_horizon,
+      self.planner,
+      self.num_elites,
+      self.num_plan_iterations,
+    )
+
+  @property
+  def test_planning(self) -> Planning:
+    """The search at meta-test."""
+    return self.planning._replace(
+      num_sequences=self.num_test_sequences, horizon=self.test_plan_horizon
+    )
+
+
+@struct.dataclass
+class AdaptiveControlState:
+  """All that a resume needs."""
+
+  training: MetaTrainState  # theta with its normaliser, and Adam's state
+  rollouts: AggregatedRollouts  # D
+  iteration: Array  # [] int32
+
+  @property
+  def params(self) -> Params:
+    """Theta and the normaliser, what a controller needs."""
+    return self.training.params
+
+
+def adaptive_control(
+  env: Env,
+  model: DynamicsModel,
+  config: AdaptiveControlConfig,
+  conditions: Mapping[str, Env],
+  *,
+  testers: Mapping[str, DynamicsModel] | None = None,
+) -> Algorithm:
+  """Makes the algorithm that meta-trains a dynamics model under its controller.
+
+  Meta-test runs the controller in every condition and reports, one number a
+  rollout: `return/CONDITION`, `error/CONDITION/unadapted` and `.../adapted`,
+  the mean error of the model over the rollout's windows before and after it
+  adapts. Of a tester the name stands in front.
+
+  Args:
+    env: the environment to train in; it tells its reward of observations.
+    model: the dynamics model.
+    config: the settings.
+    conditions: name to an environment of the same robot, to be tested in.
+    testers: name to a dynamics model that takes the same parameters, to be
+      meta-tested; None: the one that is trained, under the name ''.
+
+  Returns:
+    An `Algorithm` whose state is an `AdaptiveControlState`; one step of it is
+    one iteration.
+
+  Raises:
+    InputError: for a setting out of range, or an environment whose reward
+      observations do not tell.
+  """
+  check_config(config)
+  for name, one in {'env': env, **conditions}.items():
+    _check_env(name, one, env)
+  tested = {'': model} if testers is None else testers
+  windows = TaskFamily(
+    sample=lambda data, key: data.sample_window(key, config.past, config.future)
+  )
+  validation = TaskFamily(
+    sample=lambda data, key: data.sample_window(
+      key, config.past, config.future, validation=True
+    )
+  )
+  training = meta_train(
+    model.learner,
+    windows,
+    optax.adam(config.outer_lr),
+    meta_batch_size=config.meta_batch_size,
+    test_tasks=validation,
+    num_test_tasks=_NUM_VALIDATION_WINDOWS,
+  )
+
+  def init(data, key):
+    del data
+    rollouts = no_rollouts(
+      config.max_rollouts,
+      env.spec.horizon,
+      env.spec.observation_size,
+      env.spec.action_size,
+    )
+    return AdaptiveControlState(
+      training=training.init((rollouts, rollouts), key),
+      rollouts=rollouts,
+      iteration=jnp.zeros((), jnp.int32),
+    )
+
+  def step(data, state, key):
+    del data
+    collection_key, training_key = jax.random.split(key)
+    collected = run_controller(
+      env,
+      model,
+      state.params,
+      config.planning,
+      jax.random.split(collection_key, config.num_rollouts),
+      explores=state.iteration == 0,
+      chunk_size=config.task_chunk_size,
+    )
+    rollouts = state.rollouts.add(collected, env.spec.action_limit)
+    fresh = state.training.replace(
+      params={**state.params, 'normaliser': rollouts.normaliser()}
+    )
+    trained, metrics = fit(training, config, rollouts, fresh, training_key)
+    return AdaptiveControlState(trained, rollouts, state.iteration + 1), {
+      'return': jnp.mean(episode_return(collected)),
+      **metrics,
+    }
+
+  def evaluate(data, state, key):
+    del data
+    metrics = {}
+    for place, (condition, test_env) in enumerate(conditions.items()):
+      condition_key = jax.random.fold_in(key, place)
+      for name, tester in tested.items():
+        front = f'{name}/' if name else ''
+        rollouts = run_controller(
+          test_env,
+          tester,
+          state.params,
+          config.test_planning,
+          jax.random.split(condition_key, config.num_test_tasks),
+          chunk_size=config.task_chunk_size,
+        )
+        errors = rollout_errors(tester, state.params, config, rollouts)
+        metrics[f'{front}return/{condition}'] = episode_return(rollouts)
+        for when, values in errors.items():
+          metrics[f'{front}error/{condition}/{when}'] = jnp.mean(values, axis=1)
+    return metrics
+
+  return Algorithm(
+    data=(),
+    init=init,
+    step=step,
+    evaluate=evaluate,
+    holds_physics=env.holds_physics,
+  )
+
+
+def run_controller(
+  env: Env,
+  model: DynamicsModel,
+  params: Params,
+  planning: Planning,
+  keys: Array,
+  *,
+  explores: Array | bool = False,
+  chunk_size: int | None = None,
+) -> Trajectory:
+  """Runs the adaptive controller for one episode in each of several tasks.
+
+  Args:
+    env: the environment.
+    model: the dynamics model.
+    params: its parameters; every episode adapts from them.
+    planning: sizes of the search.
+    keys: [rollouts] typed keys; each draws a task and an episode.
+    explores: acts at random instead.
+    chunk_size: rollouts at once; None: all.
+
+  Returns:
+    The rollouts, `[rollouts, horizon]`.
+  """
+  assert env.observed_reward is not None
+  policy, memory = predictive_controller(
+    env.spec, env.observed_reward, model, params, planning, explores=explores
+  )
+
+  def one(key: Array) -> Trajectory:
+    task_key, episode_key = jax.random.split(key)
+    return rollout(
+      env, policy, env.sample_task(task_key), episode_key, memory=memory
+    )
+
+  if chunk_size is None:
+    return jax.vmap(one)(lay_tasks(keys))
+  return map_tasks(one, keys, chunk_size=chunk_size)
+
+
+def rollout_errors(
+  model: DynamicsModel,
+  params: Params,
+  config: AdaptiveControlConfig,
+  rollouts: Trajectory,
+) -> dict[str, Array]:
+  """Returns the model's error along rollouts, before and after it adapts.
+
+  Args:
+    model: the dynamics model.
+    params: its parameters.
+    config: the settings: M and K.
+    rollouts: `[rollouts, steps]`.
+
+  Returns:
+    `unadapted` and `adapted`, each [rollouts, windows] float32: the mean
+    squared error of standardised changes over K transitions, with theta and
+    with what M transitions before them made of it.
+  """
+
+  def of_rollout(observations, actions):
+    pasts, futures = consecutive_windows(
+      observations, actions, config.past, config.future
+    )
+    return jax.vmap(
+      lambda past, future: model_errors(model, params, past, future)
+    )(pasts, futures)
+
+  return jax.vmap(of_rollout)(rollouts.observations, rollouts.actions)
+
+
+def fit(
+  training: Algorithm,
+  config: AdaptiveControlConfig,
+  rollouts: AggregatedRollouts,
+  state: MetaTrainState,
+  key: Array,
+) -> tuple[MetaTrainState, dict[str, Array]]:
+  """Trains on all that was collected, for some epochs.
+
+  It ends early when the running mean of the validation loss begins to rise.
+
+  Args:
+    training: the algorithm of `meta_train`; it reads pairs of
+      `AggregatedRollouts`.
+    config: the settings.
+    rollouts: the data.
+    state: where to begin.
+    key: key of all windows.
+
+  Returns:
+    The state and the metrics: `meta/loss` of the last epoch,
+    `meta/validation_loss`, `meta/epochs`, `meta/skipped` (1 if nothing could be
+    learned).
+  """
+  data = (rollouts, rollouts)
+  batch = config.meta_batch_size * config.future
+  num_updates = jnp.maximum(rollouts.num_training_steps // batch, 1)
+
+  def epoch(carry: _Epochs) -> _Epochs:
+    epoch_key = jax.random.fold_in(key, carry.index)
+
+    def update(i, carry):
+      state, loss, skipped = carry
+      update_key = jax.random.fold_in(epoch_key, i)
+      state, metrics = training.step(data, state, update_key)
+      return state, loss + metrics['meta/loss'], skipped + metrics[SKIPPED]
+
+    zero = jnp.zeros(())
+    state, loss, skipped = jax.lax.fori_loop(
+      0, num_updates, update, (carry.state, zero, zero)
+    )
+    # The validation windows are the same in every epoch.
+    validation = jnp.mean(training.evaluate(data, state, key)['query_loss'])
+    is_first = carry.index == 0
+    start = jnp.where(is_first, 1.5 * validation, carry.running)
+    return _Epochs(
+      state=state,
+      index=carry.index + 1,
+      loss=loss / num_updates,
+      validation=validation,
+      skipped=skipped / num_updates,
+      before=jnp.where(is_first, 2.0 * validation, carry.running),
+      running=_PERSISTENCE * start + (1.0 - _PERSISTENCE) * validation,
+    )
+
+  def goes_on(carry: _Epochs) -> Array:
+    falls = (carry.index == 0) | (carry.running <= carry.before)
+    return (carry.index < config.num_epochs) & falls
+
+  zero = jnp.zeros(())
+  last = jax.lax.while_loop(
+    goes_on,
+    epoch,
+    _Epochs(state, jnp.zeros((), jnp.int32), zero, zero, zero, zero, zero),
+  )
+  return last.state, {
+    'meta/loss': last.loss,
+    'meta/validation_loss': last.validation,
+    'meta/epochs': last.index.astype(jnp.float32),
+    SKIPPED: (last.skipped >= 1.0).astype(jnp.float32),
+  }
+
+
+class _Epochs(NamedTuple):
+  """How training stands after some epochs; the running means end it."""
+
+  state: MetaTrainState
+  index: Array
+  loss: Array
+  validation: Array
+  skipped: Array
+  before: Array
+  running: Array
+
+
+def check_config(config: AdaptiveControlConfig) -> None:
+  """Checks every setting.
+
+  Raises:
+    InputError: for the first that is out of range.
+  """
+  for name in ('outer_lr', 'inner_lr'):
+    check_positive(name, getattr(config, name))
+  for name in (
+    'past',
+    'future',
+    'meta_batch_size',
+    'num_epochs',
+    'horizon',
+    'num_rollouts',
+    'max_rollouts',
+  ):
+    check_count(name, getattr(config, name))
+  check_count('num_test_tasks', config.num_test_tasks, minimum=2)
+  for name in ('hidden_sizes', 'recurrent_sizes'):
+    for size in getattr(config, name):
+      check_count(name, size)
+  check_choice('planner', config.planner, PLANNERS)
+  check_planning(config.planning)
+  check_planning(config.test_planning)
+  check_choice('physics', config.physics, tuple(ENGINES))
+  if config.task_chunk_size is not None:
+    check_count('task_chunk_size', config.task_chunk_size)
+  if config.num_rollouts > config.max_rollouts:
+    raise InputError(
+      'max_rollouts: expected at least num_rollouts ='
+      f' {config.num_rollouts}, got {config.max_rollouts}'
+    )
+  if config.num_rollouts < 2:
+    raise InputError(
+      'num_rollouts: expected >= 2, one of them for validation, got'
+      f' {config.num_rollouts}'
+    )
+  if config.horizon <= config.past + config.future:
+    raise InputError(
+      'horizon: expected more steps than past + future ='
+      f' {config.past + config.future}, got {config.horizon}'
+    )
+
+
+def _check_env(name: str, env: Env, like: Env) -> None:
+  if env.observed_reward is None:
+    raise InputError(
+      f'{name}: expected an environment that tells its reward of observations,'
+      f' got {env.spec.name}'
+    )
+  for size in ('observation_size', 'action_size'):
+    expected, got = getattr(like.spec, size), getattr(env.spec, size)
+    if got != expected:
+      raise InputError(f'{name}: expected {size} {expected}, got {got}')
