@@ -24,15 +24,15 @@ from metajax.core.sweeps import sweep
 from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import MamlConfig
-from metajax.learners.maml_rl import (
-  MamlRlConfig,
+from metajax.learners.maml_rl import collect_and_adapt, maml_rl
+from metajax.learners.maml_rl_config import MamlRlConfig
+from metajax.learners.policy_adaptation import (
   collect,
-  collect_and_adapt,
   gaussian_policy,
-  maml_rl,
-  outer_step,
+  repeat_task,
+  update_once,
 )
-from metajax.learners.policy_adaptation import repeat_task, update_once
+from metajax.learners.policy_outer_step import outer_step
 from metajax.run import Schedule, run
 from metajax.run.devices import choose_devices
 
@@ -177,7 +177,7 @@ def cheetah() -> None:
   network = gaussian_policy(env, config)
   key = jax.random.key(0)
   algorithm = maml_rl(env, config)
-  params = compile_hot(algorithm.init)((), init_key(key)).params
+  params = compile_hot(algorithm.init)((), init_key(key)).params['model']
   keys = jax.random.split(key, config.meta_batch_size)
 
   def tasks_of(key):
@@ -197,14 +197,16 @@ def cheetah() -> None:
 
   def experience_of(params, keys):
     tasks = jax.vmap(tasks_of)(keys)
-    return collect_and_adapt(env, config, params, tasks, keys, 1)
+    return collect_and_adapt(env, config, {'model': params}, tasks, keys, 1)
 
   def compiled(function):
     return compile_hot(function, holds_physics=True)
 
   sample, inner = compiled(sample), compiled(inner)
   outer = compiled(
-    lambda params, experience: outer_step(network, config, params, experience)
+    lambda params, experience: outer_step(
+      network, config, {'model': params}, (), experience
+    )
   )
   batches = sample(params, keys)
   adapted = inner(params, batches)

@@ -272,15 +272,20 @@ def run_controller(
     env.spec, env.observed_reward, model, params, planning, explores=explores
   )
 
-  def one(key: Array) -> Trajectory:
+  key_impl = jax.random.key_impl(keys)
+
+  def one(key_data: Array) -> Trajectory:
+    key = jax.random.wrap_key_data(key_data, impl=key_impl)
     task_key, episode_key = jax.random.split(key)
     return rollout(
       env, policy, env.sample_task(task_key), episode_key, memory=memory
     )
 
+  # As raw data, since JAX takes keys that a loop maps over for a mistake.
+  data = jax.random.key_data(keys)
   if chunk_size is None:
-    return jax.vmap(one)(lay_tasks(keys))
-  return map_tasks(one, keys, chunk_size=chunk_size)
+    return jax.vmap(one)(lay_tasks(data))
+  return map_tasks(one, data, chunk_size=chunk_size)
 
 
 def rollout_errors(
@@ -339,6 +344,11 @@ def fit(
     learned).
   """
   data = (rollouts, rollouts)
+  key, validation_key = jax.random.split(key)
+  # The validation windows are the same in every epoch: as raw data, since JAX
+  # takes a key that a loop uses again for a mistake.
+  key_impl = jax.random.key_impl(key)
+  validation_data = jax.random.key_data(validation_key)
   batch = config.meta_batch_size * config.future
   num_updates = jnp.maximum(rollouts.num_training_steps // batch, 1)
 
@@ -355,8 +365,9 @@ def fit(
     state, loss, skipped = jax.lax.fori_loop(
       0, num_updates, update, (carry.state, zero, zero)
     )
-    # The validation windows are the same in every epoch.
-    validation = jnp.mean(training.evaluate(data, state, key)['query_loss'])
+    same_key = jax.random.wrap_key_data(validation_data, impl=key_impl)
+    validated = training.evaluate(data, state, same_key)
+    validation = jnp.mean(validated['query_loss'])
     is_first = carry.index == 0
     start = jnp.where(is_first, 1.5 * validation, carry.running)
     return _Epochs(

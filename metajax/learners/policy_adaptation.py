@@ -9,7 +9,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.adaptation import gradient_adapt
-from metajax.core.learner import Params
+from metajax.core.learner import Params, PyTree
 from metajax.envs.environment import Env, Task
 from metajax.envs.rollout import (
   Trajectory,
@@ -18,13 +18,19 @@ from metajax.envs.rollout import (
   rollout,
   whole_episodes,
 )
-from metajax.nets.policies import GaussianPolicy
+from metajax.learners.maml_rl_config import MamlRlConfig
+from metajax.nets.policies import GaussianPolicy, context_alone
 from metajax.rl.policy_batch import PolicyBatch, policy_batch
 from metajax.rl.policy_gradient import reinforce_loss
 
-# How much data a batch of rollouts holds: a number of episodes, whatever
-# their length, or of steps, with a fresh episode wherever one ends early.
-BUDGETS = ('episodes', 'steps')
+
+def gaussian_policy(env: Env, config: MamlRlConfig) -> GaussianPolicy:
+  """Returns the policy network that the algorithms here train."""
+  return GaussianPolicy(
+    env.spec.action_size,
+    config.hidden_sizes,
+    context_size=config.context_size if config.adapts == 'context' else 0,
+  )
 
 
 def sample_rollouts(
@@ -94,12 +100,33 @@ def to_batch(
   return batch, jnp.mean(episode_return(trajectories))
 
 
+def collect(
+  env: Env, config: MamlRlConfig, params: Params, tasks: Task, key: Array
+) -> tuple[PolicyBatch, Array]:
+  """Collects one batch with the policy, one rollout in each of `tasks`.
+
+  Args:
+    env: the environment.
+    config: the settings.
+    params: the policy's parameters.
+    tasks: pytree with a leading `[rollouts]` axis.
+    key: key of all rollouts.
+
+  Returns:
+    The batch and the mean return.
+  """
+  trajectories = sample_rollouts(
+    env, gaussian_policy(env, config), params, tasks, key, config.budget
+  )
+  return to_batch(trajectories, config.discount, config.gae_lambda)
+
+
 def adapt_by_policy_gradient(
   network: GaussianPolicy,
   params: Params,
   batches: PolicyBatch,
   *,
-  inner_lr: Array | float,
+  inner_lr: PyTree,
   num_steps: int = 1,
   first_order: bool = False,
 ) -> Params:
@@ -108,13 +135,14 @@ def adapt_by_policy_gradient(
     phi = theta - alpha * grad_theta J(theta; D_tr)
 
   with J the REINFORCE surrogate. The log-probabilities are taken anew at the
-  parameters, so that phi is a function of theta wherever theta moves to.
+  parameters, so that phi is a function of theta wherever theta moves to. A
+  policy with a context adapts its context alone.
 
   Args:
     network: the policy network.
     params: theta.
     batches: D_tr, with a leading `[num_steps]` axis: fresh data for each step.
-    inner_lr: alpha.
+    inner_lr: alpha, as of `gradient_adapt`.
     num_steps: inner steps.
     first_order: stop the outer gradient at the inner gradients.
 
@@ -133,6 +161,7 @@ def adapt_by_policy_gradient(
     batches,
     num_steps=num_steps,
     inner_lr=inner_lr,
+    adapts=context_alone(params) if network.context_size else None,
     first_order=first_order,
     data_axis=0,
   ).params
@@ -142,11 +171,29 @@ def update_once(
   network: GaussianPolicy,
   params: Params,
   batch: PolicyBatch,
-  inner_lr: Array | float,
+  inner_lr: PyTree,
 ) -> Params:
   """Takes one policy-gradient step on one batch, without a step axis."""
   batches = jax.tree.map(lambda x: x[None], batch)
   return adapt_by_policy_gradient(network, params, batches, inner_lr=inner_lr)
+
+
+def step_sizes(params: Params, inner_lr: Array | float) -> PyTree:
+  """Returns the inner loop's alpha: what was learned, or else `inner_lr`.
+
+  Args:
+    params: meta-parameters, theta under `model`, and under `inner_lr`, where
+      they are learned, a pytree like theta of `[num_inner_steps]` arrays.
+    inner_lr: alpha where none is learned.
+  """
+  return params.get('inner_lr', inner_lr)
+
+
+def size_of_step(sizes: PyTree, index: Array | int) -> PyTree:
+  """Returns the alpha of one inner step, of what `step_sizes` returns."""
+  return jax.tree.map(
+    lambda size: size[index] if jnp.ndim(size) == 1 else size, sizes
+  )
 
 
 def repeat_task(task: Task, num_rollouts: int) -> Task:

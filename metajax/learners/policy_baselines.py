@@ -1,19 +1,34 @@
 """What MAML-RL is compared with (Finn 2018, section 4.6.3).
 
-Each is trained by the same trust region without any adaptation, on one batch
-whose every rollout has a task of its own, and returns an algorithm with the
-state and the metrics of `maml_rl`, so that it is meta-tested alike.
+Each returns an algorithm with the state and the metrics of `maml_rl`, so that
+it is meta-tested alike. All but the context vector are trained by the same
+outer step without any adaptation, on one batch whose every rollout has a task
+of its own.
 """
+
+import dataclasses
 
 import jax
 
 from metajax.core.algorithm import Algorithm
 from metajax.envs.environment import Env
-from metajax.learners.maml_rl import (
-  MamlRlConfig,
-  check_config,
-  trust_region_algorithm,
-)
+from metajax.learners.maml_rl import maml_rl, policy_meta_training
+from metajax.learners.maml_rl_config import MamlRlConfig, check_config
+
+
+def context_vector(env: Env, config: MamlRlConfig) -> Algorithm:
+  """Makes a policy that sees free parameters z and adapts them alone.
+
+    z_i = z - alpha * grad_z J(theta, z; D_tr_i)
+
+  The outer step learns theta and the z to start from, and all else is as in
+  `maml_rl` (Finn 2018, section 4.6.3, after Rei 2015). Of the policy's first
+  layer z moves the bias, and nothing else can change with the task.
+
+  Raises:
+    InputError: for a setting out of range.
+  """
+  return maml_rl(env, dataclasses.replace(config, adapts='context'))
 
 
 def pretrained(env: Env, config: MamlRlConfig) -> Algorithm:
@@ -57,12 +72,13 @@ def oracle(env: Env, config: MamlRlConfig) -> Algorithm:
 
 def _without_adaptation(env, config, num_test_steps, test_inner_lr):
   check_config(config)
+  config = dataclasses.replace(config, adapts='all')
 
   def sample_tasks(key):
     keys = jax.random.split(key, config.num_pretraining_rollouts)
     return jax.vmap(env.sample_task)(keys)
 
-  return trust_region_algorithm(
+  return policy_meta_training(
     env,
     config,
     sample_tasks=sample_tasks,

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 import math
 
 from flax import linen as nn
+import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.core.learner import Params
+from metajax.core.learner import Params, PyTree
 from metajax.nets.distributions import DiagonalGaussian
 from metajax.nets.perceptrons import Perceptron
 
@@ -18,6 +19,11 @@ class GaussianPolicy(nn.Module):
   The standard deviation does not depend on the observation. Glorot weights,
   zero biases (Finn 2018, section 4.6.3; Duan et al. 2016).
 
+  With `context_size` free parameters z, the same whatever is observed, are
+  concatenated to the observation. They are the leaf `context` and start at
+  zero; a policy that adapts them alone is the context vector that MAML is
+  compared with (Finn 2018, section 4.6.3; Rei 2015).
+
   Call: `observations [..., observation_size] -> DiagonalGaussian` over
   `[..., action_size]`.
 
@@ -27,6 +33,7 @@ class GaussianPolicy(nn.Module):
     activation: elementwise function after every hidden layer.
     initial_std: standard deviation to begin with.
     minimum_std: lower bound of the standard deviation.
+    context_size: length of z; 0 for none.
   """
 
   action_size: int
@@ -34,9 +41,18 @@ class GaussianPolicy(nn.Module):
   activation: Callable[[Array], Array] = nn.relu
   initial_std: float = 1.0
   minimum_std: float = 1e-6
+  context_size: int = 0
 
   @nn.compact
   def __call__(self, observations: Array) -> DiagonalGaussian:
+    if self.context_size:
+      context = self.param(
+        'context', nn.initializers.zeros, (self.context_size,)
+      )
+      shape = (*observations.shape[:-1], self.context_size)
+      observations = jnp.concatenate(
+        [observations, jnp.broadcast_to(context, shape)], axis=-1
+      )
     mean = Perceptron(
       self.hidden_sizes, self.action_size, self.activation, name='mean'
     )(observations)
@@ -64,3 +80,18 @@ class GaussianPolicy(nn.Module):
     actions = self.apply({'params': params}, observations)
     assert isinstance(actions, DiagonalGaussian)
     return actions
+
+
+def context_alone(params: Params) -> PyTree:
+  """Says of every leaf of a `GaussianPolicy` whether it is the context z.
+
+  Args:
+    params: the policy's parameters.
+
+  Returns:
+    A pytree of bools like `params`.
+  """
+  return {
+    name: jax.tree.map(lambda _, is_context=name == 'context': is_context, part)
+    for name, part in params.items()
+  }

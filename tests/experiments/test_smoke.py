@@ -29,7 +29,18 @@ def launch(module, *flags):
   ('module', 'names'),
   [
     ('maml', ['sinusoid', 'sinusoid_5_shot']),
-    ('maml_rl', ['navigation', 'cheetah_direction', 'cheetah_velocity']),
+    (
+      'maml_rl',
+      [
+        'navigation',
+        'cheetah_direction',
+        'cheetah_velocity',
+        'cheetah_position',
+        'ant_direction',
+        'ant_velocity',
+        'ant_position',
+      ],
+    ),
   ],
 )
 def test_list(module, names):
@@ -50,7 +61,7 @@ def test_list(module, names):
     (
       'maml_rl',
       'navigation',
-      ['return/step_3', 'pretrained/return/step_3', 'oracle/return/step_0'],
+      ['return/step_3', 'context_vector/return/step_3', 'oracle/return/step_0'],
       ['figures/adaptation.png', 'figures/paths.png'],
     ),
     pytest.param(
@@ -70,8 +81,27 @@ def test_list(module, names):
   ],
 )
 def test_smoke(tmp_path, module, experiment, metrics, pictures):
-  workdir = tmp_path / 'run'
-  flags = [f'--experiment={experiment}', f'--workdir={workdir}']
+  check_smoke(tmp_path / 'run', module, experiment, metrics, pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'experiment',
+  ['cheetah_position', 'ant_direction', 'ant_velocity', 'ant_position'],
+)
+def test_smoke_of_bodies_in_c(tmp_path, experiment):
+  check_smoke(
+    tmp_path / 'run',
+    'maml_rl',
+    experiment,
+    ['return/step_3', 'context_vector/return/step_3', 'oracle/return/step_0'],
+    ['figures/adaptation.png', 'videos/adaptation.html'],
+    '--physics=c',
+  )
+
+
+def check_smoke(workdir, module, experiment, metrics, pictures, *more):
+  flags = [f'--experiment={experiment}', f'--workdir={workdir}', *more]
   done = launch(module, '--preset=smoke', *flags)
   assert done.returncode == 0, done.stderr
   evaluation = json.loads((workdir / 'evaluation.json').read_text())
