@@ -150,7 +150,7 @@ def _view(
     Two [3] float32, m: the point in the world, and `Motion.eye`.
   """
   if camera < 0:
-    return centre, np.float32([0.0, -2.4, 0.6]) * model.stat.extent
+    return centre, np.array([0.0, -2.4, 0.6], np.float32) * model.stat.extent
   place = data.cam_xpos[camera]
   backwards = data.cam_xmat[camera].reshape(3, 3)[:, 2]
   distance = max(0.1, float((place - centre) @ backwards))

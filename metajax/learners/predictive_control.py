@@ -7,6 +7,7 @@ execute the first of them.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 from flax import struct
@@ -130,7 +131,7 @@ def predictive_controller(
       model.observe(params, memory.learned, seen),
       memory.learned,
     )
-    memory = memory.replace(learned=learned)
+    memory = dataclasses.replace(memory, learned=learned)
     plan = jax.lax.cond(explores, wander, search, observation, memory, key)
     action = plan[0]
     return action, ControllerMemory(

@@ -32,8 +32,8 @@ def bytes_to_allocate(program: Any) -> int | None:
   return int(planned.temp_size_in_bytes + max(0, results))
 
 
-def bytes_free(device: jax.Device) -> int | None:
-  """Returns what is left of a device's memory; None where nobody says."""
+def bytes_free(device: Any) -> int | None:
+  """Returns what is left of a `jax.Device`'s memory; None: nobody says."""
   if device.platform == 'cpu':
     return _host_bytes_free()
   stats = device.memory_stats()

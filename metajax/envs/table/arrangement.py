@@ -98,10 +98,11 @@ def table(
 
   Control is at 10 Hz, physics at 100 Hz. An episode never ends before its
   horizon. It starts at random places, no relation holding. The action [2] is
-  the pusher's velocity, in units of 0.5 m/s. The observation [25] is the
+  the pusher's velocity, in units of 0.5 m/s. The observation [31] is the
   pusher's position (2, m) and velocity (2, m/s), and each object's position
-  (2, m), cosine and sine of its yaw, velocity (2, m/s) and yaw rate (rad/s);
-  it does not tell the relation. An object that is not there is far away.
+  (2, m), cosine and sine of its yaw, velocity (2, m/s), yaw rate (rad/s) and
+  how far it reaches along its own x and y (2, m); it does not tell the
+  relation. An object that is not there is far away.
 
   A simulated pusher stands for the paper's arm. Objects are procedural: 90
   shapes for training, 10 others, with other textures, held out.
