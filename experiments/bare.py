@@ -302,3 +302,26 @@ def _glorot(key, sizes):
 def _no_evaluation(data, state, key):
   del data, state, key
   return {}
+
+
+def planning_passes(weights, inputs, *, horizon):
+  """Runs a network on its own outputs, as planning does, and nothing else.
+
+  Args:
+    weights: pytree of one network: layers by name, `kernel` and `bias`.
+    inputs: [sequences, input_size] float32.
+    horizon: steps ahead.
+
+  Returns:
+    [sequences, input_size] float32.
+  """
+  layers = [weights[name] for name in sorted(weights)]
+
+  def step(inputs, _):
+    hidden = inputs
+    for layer in layers[:-1]:
+      hidden = jax.nn.relu(hidden @ layer['kernel'] + layer['bias'][None])
+    output = hidden @ layers[-1]['kernel'] + layers[-1]['bias'][None]
+    return inputs.at[:, : output.shape[1]].add(output), None
+
+  return jax.lax.scan(step, inputs, length=horizon)[0]

@@ -4,8 +4,10 @@ Every comparison is a ratio of medians in one process, the two sides asked in
 turn, so that it holds on a machine whose speed drifts.
 
   python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
+  python -m experiments.benchmark --part=control
 """
 
+import functools
 import resource
 import statistics
 import time
@@ -21,8 +23,11 @@ from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
+from metajax.envs.locomotion.damage import half_cheetah_disabled_joint
 from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
+from metajax.learners.adaptive_control import AdaptiveControlConfig
+from metajax.learners.dynamics import gradient_dynamics
 from metajax.learners.maml import MamlConfig
 from metajax.learners.maml_rl import collect_and_adapt, maml_rl
 from metajax.learners.maml_rl_config import MamlRlConfig
@@ -33,16 +38,18 @@ from metajax.learners.policy_adaptation import (
   update_once,
 )
 from metajax.learners.policy_outer_step import outer_step
+from metajax.learners.predictive_control import predictive_controller
 from metajax.run import Schedule, run
 from metajax.run.devices import choose_devices
 
-_PARTS = ('sinusoid', 'sweep', 'navigation', 'host', 'cheetah')
+_PARTS = ('sinusoid', 'sweep', 'navigation', 'host', 'cheetah', 'control')
 _PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
 
 _SINUSOID_STEPS = 2000
 _SWEPT_STEPS = 5000
 _NUM_SETTINGS, _NUM_SEEDS = 16, 4
+_NUM_ROBOTS = 32
 _NUM_COLUMNS = _NUM_SETTINGS * _NUM_SEEDS
 
 
@@ -60,6 +67,7 @@ def main(argv):
     'navigation': lambda: navigation_step(rate),
     'host': host_loop,
     'cheetah': cheetah,
+    'control': control_step,
   }
   for name in _PART.value:
     if name not in parts:
@@ -232,6 +240,68 @@ def cheetah() -> None:
   print(
     f'  {steps / seconds:,.0f} environment steps/s with policy and baseline'
   )
+
+
+def control_step() -> None:
+  """Compares a control step of GBAC with the forward passes of its planning.
+
+  32 half-cheetahs at the paper's sizes: every one adapts its model to 32
+  transitions and searches among 1,000 sequences of 10 actions.
+  """
+  config = AdaptiveControlConfig()
+  env = half_cheetah_disabled_joint(physics='c')
+  assert env.observed_reward is not None
+  spec, key = env.spec, jax.random.key(0)
+  model = gradient_dynamics(
+    spec.observation_size,
+    spec.action_size,
+    hidden_sizes=config.hidden_sizes,
+    inner_lr=config.inner_lr,
+    window=config.past,
+    invariant=spec.invariant,
+  )
+  params = model.learner.init(key, None)
+  policy, memory = predictive_controller(
+    spec, env.observed_reward, model, params, config.planning
+  )
+  # As in the midst of an episode: the window is full.
+  window = memory.learned
+  memory = memory.replace(
+    has_acted=jnp.ones((), bool),
+    learned=window.replace(count=jnp.asarray(config.past, jnp.int32)),
+  )
+  memories, weights = jax.tree.map(
+    lambda x: jnp.broadcast_to(x, (_NUM_ROBOTS, *x.shape)) + 0,
+    (memory, params['model']),
+  )
+  observations = jax.random.normal(key, (_NUM_ROBOTS, spec.observation_size))
+  keys = jax.random.split(key, _NUM_ROBOTS)
+  act = compile_hot(jax.vmap(policy))
+  inputs = jax.random.normal(
+    key,
+    (
+      _NUM_ROBOTS,
+      config.num_sequences,
+      spec.observation_size - len(spec.invariant) + spec.action_size,
+    ),
+  )
+  passes = compile_hot(
+    jax.vmap(
+      functools.partial(bare.planning_passes, horizon=config.plan_horizon)
+    )
+  )
+  timings = time_in_turn(
+    {
+      'control step': lambda: act(observations, memories, keys),
+      'forward passes': lambda: passes(weights, inputs),
+    },
+    rounds=_ROUNDS.value,
+  )
+  for name, timing in timings.items():
+    print(f'  {name:16} {timing.median:6.2f} s for {_NUM_ROBOTS} robots')
+  ratio = timings['control step'].median / timings['forward passes'].median
+  period = spec.control_period_s
+  print(f'  ratio {ratio:.2f}; the control period is {1e3 * period:.0f} ms')
 
 
 class _Chunk:
