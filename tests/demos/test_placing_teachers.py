@@ -45,7 +45,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('name', CASES)
+# One of each robot; the others are slow only together.
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    if name in ('gripper_pushing', 'hand_placing')
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in CASES
+  ],
+)
 def test_teachers_succeed_on_held_out_things(name):
   make, teach, arguments = CASES[name]
   env = held_out(make(physics='c'))

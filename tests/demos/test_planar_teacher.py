@@ -38,6 +38,7 @@ def test_a_teacher_succeeds(env, teacher):
   assert success_rate(env, teacher, 10) >= 0.9
 
 
+@pytest.mark.slow
 def test_a_teacher_succeeds_in_mjx():
   assert success_rate(peg2d(), insertion_teacher(), 4) == 1.0
 

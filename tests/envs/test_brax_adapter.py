@@ -45,6 +45,7 @@ def test_a_pendulum_with_tasks_keeps_the_contract(pendulums):
   assert pendulums.spec.control_period_s == 0.02
 
 
+@pytest.mark.slow
 def test_tasks_change_the_bodies(pendulums):
   """Twice the gear is twice the action."""
   env = pendulums

@@ -18,10 +18,7 @@ from metajax.testing.environments import check_stays_finite
 # A scene of each kind of contact on every machine; the others are slow.
 _SCENES = (
   'ant_velocity',
-  'half_cheetah_velocity',
-  'jaco_stack',
   'peg2d',
-  'pusher',
   'rope',
   'sawyer_push',
 )

@@ -17,7 +17,9 @@ def test_navigation_keeps_the_contract(reward):
   check_environment(navigation(reward), num_envs=8)
 
 
-@pytest.mark.parametrize('goal', ['velocity', 'direction'])
+@pytest.mark.parametrize(
+  'goal', ['velocity', pytest.param('direction', marks=pytest.mark.slow)]
+)
 def test_half_cheetah_keeps_the_contract(goal):
   check_environment(half_cheetah(goal), num_envs=16)
 

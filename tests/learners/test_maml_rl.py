@@ -51,7 +51,7 @@ def test_maml_rl_keeps_the_contract_of_an_algorithm(compare_eager):
 @pytest.mark.parametrize(
   'variant',
   [
-    {'outer_optimizer': 'ppo'},
+    pytest.param({'outer_optimizer': 'ppo'}, marks=pytest.mark.slow),
     {
       'adapts': 'context',
       'learn_inner_lr': True,
@@ -138,7 +138,10 @@ def test_maml_rl_learns_to_find_goals():
   [
     {},
     {'outer_optimizer': 'ppo', 'outer_lr': 0.01},
-    {'num_inner_steps': 2, 'learn_inner_lr': True, 'first_order': True},
+    pytest.param(
+      {'num_inner_steps': 2, 'learn_inner_lr': True, 'first_order': True},
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_maml_rl_learns_which_way_to_push(variant):
@@ -156,6 +159,7 @@ def test_maml_rl_learns_which_way_to_push(variant):
   assert after > 0.9
 
 
+@pytest.mark.slow
 def test_step_sizes_are_learned_where_they_start_too_small():
   def after(learn_inner_lr):
     settings = config(
@@ -173,7 +177,10 @@ def test_step_sizes_are_learned_where_they_start_too_small():
 
 
 # Six tasks on one device, and three on each of two, in chunks that leave some.
-@pytest.mark.parametrize(('num_devices', 'chunk_size'), [(1, 4), (2, 2)])
+@pytest.mark.parametrize(
+  ('num_devices', 'chunk_size'),
+  [pytest.param(1, 4, marks=pytest.mark.slow), (2, 2)],
+)
 def test_tasks_in_chunks_give_the_same_numbers(num_devices, chunk_size):
   env = navigation(horizon=10)
 

@@ -146,7 +146,7 @@ class ByHand:
   [
     (False, 1, False, None),
     (True, 1, False, None),
-    (False, 2, True, 2),
+    pytest.param(False, 2, True, 2, marks=pytest.mark.slow),
   ],
 )
 def test_the_trust_region_step_is_that_worked_by_hand(

@@ -62,7 +62,16 @@ def many(sample):
   return jax.jit(jax.vmap(sample))(keys)
 
 
-@pytest.mark.parametrize('name', [*FAMILIES, *HANDS])
+# One of each robot; the others are slow only together.
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    if name in ('placing', 'hand_gripper_pushing')
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in (*FAMILIES, *HANDS)
+  ],
+)
 def test_families_keep_the_contract(name):
   check_environment(build(name), num_envs=8, num_steps=20, silent_fields=SILENT)
 

@@ -207,7 +207,9 @@ def test_distances_are_those_of_the_scene():
   )
 
 
-@pytest.mark.parametrize('engine', ['c', 'mjx'])
+@pytest.mark.parametrize(
+  'engine', ['c', pytest.param('mjx', marks=pytest.mark.slow)]
+)
 def test_stacked_blocks_rest_for_ten_seconds(engine):
   model = load_model('jaco_stack.xml')
   world = make_physics(model, engine)

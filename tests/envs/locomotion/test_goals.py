@@ -39,7 +39,7 @@ def test_the_body_is_the_published_one():
 
 @pytest.mark.parametrize('goal', ['velocity', 'direction'])
 def test_observation_and_reward_follow_the_definition(goal):
-  env = half_cheetah(goal)
+  env = half_cheetah(goal, physics='c')
   target = 1.3 if goal == 'velocity' else -1.0
   action = np.array([2.0, -0.5, 0.25, -3.0, 0.0, 1.0])
 
@@ -98,7 +98,7 @@ def test_tasks_are_drawn_from_their_distributions():
 
 def test_a_task_changes_its_own_body():
   """Without gears the motors are deaf to the action, but their cost stays."""
-  env = half_cheetah('direction')
+  env = half_cheetah('direction', physics='c')
 
   def move(gear, action):
     task = LocomotionTask(

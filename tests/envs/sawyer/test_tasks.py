@@ -56,6 +56,7 @@ def test_guided_tasks_keep_the_contract(make, goal):
   check_environment(make(physics='c'), num_envs=8, silent_fields=(*LOOKS, goal))
 
 
+@pytest.mark.slow
 def test_the_engines_agree_on_pushing_and_on_a_door():
   """Both engines from equal tasks; contacts of boxes differ a little."""
   for name, forward in (('push', [0.0, 1.0, -1.0, 1.0]), ('door_open', None)):

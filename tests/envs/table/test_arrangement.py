@@ -37,11 +37,14 @@ def set_out(env, task, places, pusher=(0.3, 0.3)):
   )
 
 
-@pytest.mark.parametrize('num_relations', [1, 2])
+@pytest.mark.parametrize(
+  'num_relations', [1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_keeps_the_contract(num_relations):
   check_environment(table(num_relations, physics='c'), num_envs=8)
 
 
+@pytest.mark.slow
 def test_steps_on_mjx_as_in_c(env):
   """A push, up to contact and through it; then to rest."""
   other = table(physics='mjx')
