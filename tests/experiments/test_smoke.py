@@ -100,6 +100,34 @@ def test_smoke_of_bodies_in_c(tmp_path, experiment):
   )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('experiment', 'condition'),
+  [
+    ('cheetah_disabled_joint', 'unseen joint'),
+    ('cheetah_slope', 'steep'),
+    ('cheetah_pier', 'one pier'),
+    ('ant_crippled_leg', 'leg fails'),
+    ('arm_forces', 'strong force'),
+  ],
+)
+def test_smoke_of_adaptive_control(tmp_path, experiment, condition):
+  methods = ('', 'rbac/', 'mb/', 'mb/carried/', 'trpo/', 'mb_oracle/')
+  check_smoke(
+    tmp_path / 'run',
+    'adaptive_control',
+    experiment,
+    [f'{method}return/{condition}' for method in methods]
+    + [f'error/{condition}/adapted'],
+    [
+      'figures/returns.png',
+      'figures/errors.png',
+      'figures/learning_curve.png',
+      'videos/adaptive_control.html',
+    ],
+  )
+
+
 def check_smoke(workdir, module, experiment, metrics, pictures, *more):
   flags = [f'--experiment={experiment}', f'--workdir={workdir}', *more]
   done = launch(module, '--preset=smoke', *flags)

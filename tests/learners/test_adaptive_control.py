@@ -108,7 +108,9 @@ def trained():
 def test_it_keeps_the_contract_of_an_algorithm():
   small = CONFIG.replace(num_rollouts=4, max_rollouts=8, num_epochs=2)
   one = {'as is': CONDITIONS['as is']}
-  check_algorithm(adaptive_control(flipped_motor(), gbac(), small, one))
+  check_algorithm(
+    adaptive_control(flipped_motor(), gbac(), small, one), compare_eager=False
+  )
 
 
 def test_it_learns_which_way_the_motor_is_wired(trained):

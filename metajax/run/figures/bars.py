@@ -12,6 +12,7 @@ from metajax.run.figures.canvas import (
   finish_axes,
   new_figure,
   save_figure,
+  title_and_legend,
 )
 
 _GROUP_WIDTH = 0.82
@@ -64,8 +65,8 @@ def bars(
       label=method,
     )
   axes.axhline(0.0, color=INK, linewidth=0.8)
-  finish_axes(axes, title, '', ylabel)
+  finish_axes(axes, '', '', ylabel)
   axes.grid(False, axis='x')
   axes.set_xticks(range(len(groups)), list(groups), color=INK)
-  axes.legend(frameon=False, fontsize=8, ncols=min(4, len(methods)))
+  title_and_legend(figure, axes, title)
   save_figure(figure, path)

@@ -27,12 +27,15 @@ PALETTE = (
   '#CC79A7',  # purple
   '#E69F00',  # orange
   '#56B4E9',  # sky
+  '#6B6B76',  # grey
+  '#F0E442',  # yellow
 )
 INK = '#2B2B33'
 MUTED = '#8A8A94'
 
 _GRID = '#E6E6EA'
 _DOTS_PER_INCH = 150
+_LEGEND_COLUMNS = 4
 
 
 class CurveEnd(NamedTuple):
@@ -95,7 +98,7 @@ def title_and_legend(figure: Figure, axes: Axes, title: str) -> None:
     handles,
     labels,
     loc='outside lower center',
-    ncols=len(labels),
+    ncols=min(len(labels), _LEGEND_COLUMNS),
     frameon=False,
     labelcolor=INK,
   )
@@ -125,13 +128,13 @@ def label_ends(figure: Figure, axes: Axes, ends: Sequence[CurveEnd]) -> None:
     return
   figure.draw_without_rendering()
   to_points = 72 / figure.dpi
-  placed = -math.inf
+  placed: dict[float, float] = {}  # the highest name at each x
   for name, x, y, colour in sorted(ends, key=lambda end: end.y):
     if not math.isfinite(y):
       continue
     at = axes.transData.transform((x, y))[1] * to_points
-    height = max(at, placed + 13.0)
-    placed = height
+    height = max(at, placed.get(x, -math.inf) + 13.0)
+    placed[x] = height
     axes.annotate(
       name,
       (x, y),
@@ -144,12 +147,13 @@ def label_ends(figure: Figure, axes: Axes, ends: Sequence[CurveEnd]) -> None:
     )
 
 
-def use_log_scale(axes: Axes) -> None:
-  """Makes the vertical axis logarithmic, with plain numbers at 1, 2 and 5."""
-  axes.set_yscale('log')
-  axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-  axes.yaxis.set_major_formatter(lambda value, place: f'{value:g}')
-  axes.yaxis.set_minor_locator(NullLocator())
+def use_log_scale(axes: Axes, which: str = 'y') -> None:
+  """Makes the axis `x` or `y` logarithmic, with plain numbers at 1, 2 and 5."""
+  axes.set(**{f'{which}scale': 'log'})
+  axis = axes.xaxis if which == 'x' else axes.yaxis
+  axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+  axis.set_major_formatter(lambda value, place: f'{value:g}')
+  axis.set_minor_locator(NullLocator())
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

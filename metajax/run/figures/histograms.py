@@ -11,6 +11,8 @@ from metajax.run.figures.canvas import (
   finish_axes,
   new_figure,
   save_figure,
+  title_and_legend,
+  use_log_scale,
 )
 
 _NUM_BINS = 40
@@ -53,9 +55,7 @@ def histograms(
       axes.hist(given, edges, color=colour, alpha=0.55, label=label)
       if given.size:
         axes.axvline(np.median(given), color=colour, linewidth=1.5)
-    axes.set_xscale('log')
+    use_log_scale(axes, 'x')
     finish_axes(axes, name, xlabel, 'windows' if axes is row[0] else '')
-  row[-1].legend(frameon=False, fontsize=8)
-  if title:
-    figure.suptitle(title, x=0.01, ha='left', fontsize=12)
+  title_and_legend(figure, row[-1], title)
   save_figure(figure, path)
