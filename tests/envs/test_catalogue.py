@@ -82,13 +82,32 @@ def test_one_step_of_mjx_equals_c_mujoco(name):
   change = np.linalg.norm(c_state.qvel - states.qvel, axis=1)
   scale = np.linalg.norm(c_state.qvel, axis=1) + change + 1e-2
   error = np.linalg.norm(mjx_state.qvel - c_state.qvel, axis=1) / scale
-  # Boxes and capsules meet by another algorithm in MJX than in C, and so do
-  # pyramids of friction of capsules near upright: of the ant, a few.
+  # Boxes and capsules meet by another algorithm in MJX than in C.
   tolerance = 2e-2 if touches_boxes else 1e-4
+  distances = np.abs(mjx_measured.xpos - c_measured.xpos).max(axis=(1, 2))
+  if name.startswith('ant'):
+    level = ~has_upright_capsules(env.model, c_measured)
+    assert level.sum() >= 10
+    error, distances = error[level], distances[level]
   assert np.median(error) < 1e-4
   assert np.quantile(error, 0.9) < tolerance, f'{np.sort(error)[-12:]}'
-  distances = np.abs(mjx_measured.xpos - c_measured.xpos).max(axis=(1, 2))
   assert np.quantile(distances, 0.9) < (1e-3 if touches_boxes else 1e-4)
+
+
+def has_upright_capsules(model, measured):
+  """Says where a capsule stands within 30 degrees of upright on the ground.
+
+  MJX and C then turn the pyramid of its friction otherwise.
+  """
+  capsules = np.unique(
+    [
+      geom
+      for geom in (*model.pair_geom1, *model.pair_geom2)
+      if model.geom_type[geom] == _CAPSULE
+    ]
+  )
+  upright = np.abs(measured.geom_xmat[:, capsules, 2, 2])
+  return (upright > np.cos(np.pi / 6)).any(axis=1)
 
 
 def states_of(env):
@@ -105,16 +124,12 @@ def states_of(env):
 
     def step(state, action):
       state = env.step(state, action)
-      return state, state.physics
+      return state, (state.physics, dict(env.fields_in(state)))
 
     first = env.reset(task, reset_key)
-    _, physics = jax.lax.scan(step, first, actions)
+    _, met = jax.lax.scan(step, first, actions)
     picked = jnp.linspace(0, num_steps - 1, 10).astype(int)
-    fields = dict(getattr(task, 'model_fields', {}))
-    repeated = jax.tree.map(
-      lambda x: jnp.broadcast_to(x, (10, *jnp.shape(x))), fields
-    )
-    return jax.tree.map(lambda x: x[picked], physics), repeated
+    return jax.tree.map(lambda x: x[picked], met)
 
   keys = jax.random.split(jax.random.key(0), 10)
   physics, fields = jax.tree.map(
