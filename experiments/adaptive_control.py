@@ -23,11 +23,11 @@ from metajax.envs.motion import motion_of_states
 from metajax.envs.rollout import record_episode
 from metajax.envs.torque_arms.arm_forces import arm_forces
 from metajax.learners.adaptive_control import (
-  AdaptiveControlConfig,
   adaptive_control,
   rollout_errors,
   run_controller,
 )
+from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.control_baselines import (
   model_free_control,
   oracle_of_each,
@@ -142,33 +142,21 @@ def forces(config: AdaptiveControlConfig) -> tuple[Env, Mapping[str, Env]]:
 def gbac(env: Env, config: AdaptiveControlConfig) -> DynamicsModel:
   """Returns the model of GBAC."""
   return gradient_dynamics(
-    env.spec.observation_size,
-    env.spec.action_size,
+    **_sizes(env),
     hidden_sizes=config.hidden_sizes,
     inner_lr=config.inner_lr,
     window=config.past,
-    invariant=env.spec.invariant,
   )
 
 
 def rbac(env: Env, config: AdaptiveControlConfig) -> DynamicsModel:
   """Returns the model of RBAC."""
-  return recurrent_dynamics(
-    env.spec.observation_size,
-    env.spec.action_size,
-    hidden_sizes=config.recurrent_sizes,
-    invariant=env.spec.invariant,
-  )
+  return recurrent_dynamics(**_sizes(env), hidden_sizes=config.recurrent_sizes)
 
 
 def mb(env: Env, config: AdaptiveControlConfig) -> DynamicsModel:
   """Returns the model that does not adapt."""
-  return fixed_dynamics(
-    env.spec.observation_size,
-    env.spec.action_size,
-    hidden_sizes=config.hidden_sizes,
-    invariant=env.spec.invariant,
-  )
+  return fixed_dynamics(**_sizes(env), hidden_sizes=config.hidden_sizes)
 
 
 def mb_evaluated(
@@ -177,17 +165,24 @@ def mb_evaluated(
   """Returns what MB is tested as: as it is, and by dynamic evaluation."""
   evaluated = functools.partial(
     evaluated_dynamics,
-    env.spec.observation_size,
-    env.spec.action_size,
+    **_sizes(env),
     hidden_sizes=config.hidden_sizes,
     inner_lr=config.inner_lr,
     window=config.past,
-    invariant=env.spec.invariant,
   )
   return {
     '': mb(env, config),
     'restarted': evaluated(restart=True),
     'carried': evaluated(restart=False),
+  }
+
+
+def _sizes(env: Env) -> dict[str, Any]:
+  """Returns what every dynamics model takes from its environment."""
+  return {
+    'observation_size': env.spec.observation_size,
+    'action_size': env.spec.action_size,
+    'invariant': env.spec.invariant,
   }
 
 

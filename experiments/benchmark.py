@@ -26,7 +26,7 @@ from metajax.core.sweeps import sweep
 from metajax.envs.locomotion.damage import half_cheetah_disabled_joint
 from metajax.envs.locomotion.goals import half_cheetah
 from metajax.envs.navigation import navigation
-from metajax.learners.adaptive_control import AdaptiveControlConfig
+from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.dynamics import gradient_dynamics
 from metajax.learners.maml import MamlConfig
 from metajax.learners.maml_rl import collect_and_adapt, maml_rl

@@ -140,5 +140,29 @@ def map_tasks(
   return lay_tasks(mapped(*lay_tasks(trees)))
 
 
+def map_simulations(
+  function: Callable[..., Tree], *trees: PyTree, chunk_size: int | None = None
+) -> Tree:
+  """Maps a function of one task that simulates over the tasks.
+
+  All at once on every backend, where `map_tasks` takes one after another on
+  CPU: a simulator's steps are many and small. With a chunk size, in chunks.
+
+  Args:
+    function: takes one task's slice of every tree.
+    *trees: pytrees of arrays with a leading `[tasks]` axis.
+    chunk_size: tasks that are simulated at once; None: all.
+
+  Returns:
+    What `function` returns, with a leading `[tasks]` axis.
+
+  Raises:
+    InputError: if the task axis does not divide by the number of devices.
+  """
+  if chunk_size is None:
+    return jax.vmap(function)(*lay_tasks(trees))
+  return map_tasks(function, *trees, chunk_size=chunk_size)
+
+
 def _num_tasks(tree: PyTree) -> int:
   return jax.tree.leaves(tree)[0].shape[0]

@@ -26,16 +26,14 @@ import optax
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.learner import Params, TaskFamily
 from metajax.core.meta_training import MetaTrainState, meta_train
-from metajax.core.sharding import lay_tasks, map_tasks
-from metajax.core.validation import (
-  InputError,
-  check_choice,
-  check_count,
-  check_positive,
-)
-from metajax.envs.engines import ENGINES
+from metajax.core.sharding import map_simulations
+from metajax.core.validation import InputError
 from metajax.envs.environment import Env
 from metajax.envs.rollout import Trajectory, episode_return, rollout
+from metajax.learners.adaptive_control_config import (
+  AdaptiveControlConfig,
+  check_config,
+)
 from metajax.learners.aggregated_rollouts import (
   AggregatedRollouts,
   consecutive_windows,
@@ -43,72 +41,12 @@ from metajax.learners.aggregated_rollouts import (
 )
 from metajax.learners.dynamics import DynamicsModel, model_errors
 from metajax.learners.predictive_control import (
-  PLANNERS,
   Planning,
-  check_planning,
   predictive_controller,
 )
 
 _NUM_VALIDATION_WINDOWS = 64
 _PERSISTENCE = 0.99  # of the running validation loss that ends training
-
-
-@struct.dataclass
-class AdaptiveControlConfig:
-  """Settings of adaptive control; the defaults are the half-cheetah's.
-
-  Floats are leaves and may be swept; the rest is static.
-  """
-
-  outer_lr: float = 1e-3  # beta, of Adam
-  inner_lr: float = 0.01  # alpha
-  past: int = struct.field(pytree_node=False, default=32)  # M
-  future: int = struct.field(pytree_node=False, default=32)  # K
-  # Windows of an update; their futures are 500 transitions, the paper's batch.
-  meta_batch_size: int = struct.field(pytree_node=False, default=16)
-  num_epochs: int = struct.field(pytree_node=False, default=50)
-  hidden_sizes: tuple[int, ...] = struct.field(
-    pytree_node=False, default=(512, 512, 512)
-  )
-  recurrent_sizes: tuple[int, ...] = struct.field(
-    pytree_node=False, default=(256, 256)
-  )
-  # Collection: rollouts of an iteration, how many of them at once, and how
-  # many are kept in all.
-  horizon: int = struct.field(pytree_node=False, default=1000)
-  num_rollouts: int = struct.field(pytree_node=False, default=64)
-  task_chunk_size: int | None = struct.field(pytree_node=False, default=None)
-  max_rollouts: int = struct.field(pytree_node=False, default=1024)
-  # Planning, in meta-training and at meta-test.
-  planner: str = struct.field(pytree_node=False, default='random_shooting')
-  num_sequences: int = struct.field(pytree_node=False, default=1000)
-  plan_horizon: int = struct.field(pytree_node=False, default=10)
-  num_test_sequences: int = struct.field(pytree_node=False, default=2500)
-  test_plan_horizon: int = struct.field(pytree_node=False, default=15)
-  num_elites: int = struct.field(pytree_node=False, default=50)
-  num_plan_iterations: int = struct.field(pytree_node=False, default=3)
-  # Rollouts in each of the conditions at meta-test.
-  num_test_tasks: int = struct.field(pytree_node=False, default=10)
-  # Engine of the environments (`metajax.envs.engines`).
-  physics: str = struct.field(pytree_node=False, default='mjx')
-
-  @property
-  def planning(self) -> Planning:
-    """The search in meta-training."""
-    return Planning(
-      self.num_sequences,
-      self.plan_horizon,
-      self.planner,
-      self.num_elites,
-      self.num_plan_iterations,
-    )
-
-  @property
-  def test_planning(self) -> Planning:
-    """The search at meta-test."""
-    return self.planning._replace(
-      num_sequences=self.num_test_sequences, horizon=self.test_plan_horizon
-    )
 
 
 @struct.dataclass
@@ -283,9 +221,7 @@ def run_controller(
 
   # As raw data, since JAX takes keys that a loop maps over for a mistake.
   data = jax.random.key_data(keys)
-  if chunk_size is None:
-    return jax.vmap(one)(lay_tasks(data))
-  return map_tasks(one, data, chunk_size=chunk_size)
+  return map_simulations(one, data, chunk_size=chunk_size)
 
 
 def rollout_errors(
@@ -408,51 +344,6 @@ class _Epochs(NamedTuple):
   skipped: Array
   before: Array
   running: Array
-
-
-def check_config(config: AdaptiveControlConfig) -> None:
-  """Checks every setting.
-
-  Raises:
-    InputError: for the first that is out of range.
-  """
-  for name in ('outer_lr', 'inner_lr'):
-    check_positive(name, getattr(config, name))
-  for name in (
-    'past',
-    'future',
-    'meta_batch_size',
-    'num_epochs',
-    'horizon',
-    'num_rollouts',
-    'max_rollouts',
-  ):
-    check_count(name, getattr(config, name))
-  check_count('num_test_tasks', config.num_test_tasks, minimum=2)
-  for name in ('hidden_sizes', 'recurrent_sizes'):
-    for size in getattr(config, name):
-      check_count(name, size)
-  check_choice('planner', config.planner, PLANNERS)
-  check_planning(config.planning)
-  check_planning(config.test_planning)
-  check_choice('physics', config.physics, tuple(ENGINES))
-  if config.task_chunk_size is not None:
-    check_count('task_chunk_size', config.task_chunk_size)
-  if config.num_rollouts > config.max_rollouts:
-    raise InputError(
-      'max_rollouts: expected at least num_rollouts ='
-      f' {config.num_rollouts}, got {config.max_rollouts}'
-    )
-  if config.num_rollouts < 2:
-    raise InputError(
-      'num_rollouts: expected >= 2, one of them for validation, got'
-      f' {config.num_rollouts}'
-    )
-  if config.horizon <= config.past + config.future:
-    raise InputError(
-      'horizon: expected more steps than past + future ='
-      f' {config.past + config.future}, got {config.horizon}'
-    )
 
 
 def _check_env(name: str, env: Env, like: Env) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.validation import check_count
 from metajax.envs.environment import Env
-from metajax.learners.adaptive_control import AdaptiveControlConfig
+from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.maml_rl_config import MamlRlConfig
 from metajax.learners.policy_baselines import pretrained
 

@@ -28,8 +28,8 @@ import optax
 
 from metajax.core.adaptation import learned_step_sizes
 from metajax.core.algorithm import Algorithm
-from metajax.core.learner import Params, PyTree
-from metajax.core.sharding import lay_tasks, map_tasks
+from metajax.core.learner import Params
+from metajax.core.sharding import map_simulations
 from metajax.envs.environment import Env, Task
 from metajax.learners.maml_rl_config import MamlRlConfig, check_config
 from metajax.learners.policy_adaptation import (
@@ -186,7 +186,7 @@ def policy_meta_training(
       return {f'return/step_{i}': mean for i, mean in enumerate(returns)}
 
     keys = jax.random.split(key, config.num_test_tasks)
-    return _collect_in_tasks(in_task, keys, chunk_size=config.task_chunk_size)
+    return map_simulations(in_task, keys, chunk_size=config.task_chunk_size)
 
   return Algorithm(
     data=(),
@@ -249,19 +249,6 @@ def collect_and_adapt(
       returns=returns,
     )
 
-  return _collect_in_tasks(
+  return map_simulations(
     in_task, tasks, keys, chunk_size=config.task_chunk_size
   )
-
-
-def _collect_in_tasks(
-  function: Callable[..., PyTree], *trees: PyTree, chunk_size: int | None
-) -> PyTree:
-  """Maps a function of one task that simulates over the tasks.
-
-  All at once on every backend, where `map_tasks` takes one after another on
-  CPU: a simulator's steps are many and small. With a chunk size, in chunks.
-  """
-  if chunk_size is None:
-    return jax.vmap(function)(*lay_tasks(trees))
-  return map_tasks(function, *trees, chunk_size=chunk_size)

@@ -85,7 +85,7 @@ def test_one_step_of_mjx_equals_c_mujoco(name):
   # Boxes and capsules meet by another algorithm in MJX than in C.
   tolerance = 2e-2 if touches_boxes else 1e-4
   distances = np.abs(mjx_measured.xpos - c_measured.xpos).max(axis=(1, 2))
-  if name.startswith('ant'):
+  if name == 'ant_crippled_leg':  # which stands on such legs most of the time
     level = ~has_upright_capsules(env.model, c_measured)
     assert level.sum() >= 10
     error, distances = error[level], distances[level]

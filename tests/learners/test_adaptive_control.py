@@ -11,12 +11,12 @@ from metajax.core.validation import InputError
 from metajax.envs.environment import Env, EnvSpec, first_state
 from metajax.envs.navigation import navigation
 from metajax.learners.adaptive_control import (
-  AdaptiveControlConfig,
   adaptive_control,
   fit,
   rollout_errors,
   run_controller,
 )
+from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.control_baselines import (
   model_free_control,
   oracle_of_each,

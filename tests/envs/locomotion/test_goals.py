@@ -37,9 +37,12 @@ def test_the_body_is_the_published_one():
   assert env.holds_physics
 
 
+@pytest.mark.parametrize(
+  'physics', ['c', pytest.param('mjx', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('goal', ['velocity', 'direction'])
-def test_observation_and_reward_follow_the_definition(goal):
-  env = half_cheetah(goal, physics='c')
+def test_observation_and_reward_follow_the_definition(goal, physics):
+  env = half_cheetah(goal, physics=physics)
   target = 1.3 if goal == 'velocity' else -1.0
   action = np.array([2.0, -0.5, 0.25, -3.0, 0.0, 1.0])
 
@@ -96,9 +99,12 @@ def test_tasks_are_drawn_from_their_distributions():
   np.testing.assert_allclose(directions.mean(), 0.0, atol=0.13)
 
 
-def test_a_task_changes_its_own_body():
+@pytest.mark.parametrize(
+  'physics', ['c', pytest.param('mjx', marks=pytest.mark.slow)]
+)
+def test_a_task_changes_its_own_body(physics):
   """Without gears the motors are deaf to the action, but their cost stays."""
-  env = half_cheetah('direction', physics='c')
+  env = half_cheetah('direction', physics=physics)
 
   def move(gear, action):
     task = LocomotionTask(
