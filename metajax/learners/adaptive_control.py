@@ -14,7 +14,7 @@ Which update rule u stands inside is the dynamics model's: gradient steps make
 it GBAC, a hidden state RBAC, none the plain model-based controller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flax import struct
@@ -28,10 +28,11 @@ from metajax.core.learner import Params, TaskFamily
 from metajax.core.meta_training import MetaTrainState, meta_train
 from metajax.core.sharding import map_simulations
 from metajax.core.validation import InputError
-from metajax.envs.environment import Env
+from metajax.envs.environment import Env, Task
 from metajax.envs.rollout import Trajectory, episode_return, rollout
 from metajax.learners.adaptive_control_config import (
   AdaptiveControlConfig,
+  Fitting,
   check_config,
 )
 from metajax.learners.aggregated_rollouts import (
@@ -45,7 +46,8 @@ from metajax.learners.predictive_control import (
   predictive_controller,
 )
 
-_NUM_VALIDATION_WINDOWS = 64
+# In the futures of the windows that are validated on.
+_NUM_VALIDATION_TRANSITIONS = 2048
 _PERSISTENCE = 0.99  # of the running validation loss that ends training
 
 
@@ -67,8 +69,9 @@ def adaptive_control(
   env: Env,
   model: DynamicsModel,
   config: AdaptiveControlConfig,
-  conditions: Mapping[str, Env],
+  conditions: Mapping[str, Callable[[Array], Task]],
   *,
+  fitting: Fitting | None = None,
   testers: Mapping[str, DynamicsModel] | None = None,
 ) -> Algorithm:
   """Makes the algorithm that meta-trains a dynamics model under its controller.
@@ -79,10 +82,12 @@ def adaptive_control(
   adapts. Of a tester the name stands in front.
 
   Args:
-    env: the environment to train in; it tells its reward of observations.
+    env: the environment; it tells its reward of observations.
     model: the dynamics model.
     config: the settings.
-    conditions: name to an environment of the same robot, to be tested in.
+    conditions: name to `(key) -> task`, the tasks of a condition to be tested
+      in: those that the environment trains on, held-out ones, or others.
+    fitting: how this model is fitted; None: `config.fitting`.
     testers: name to a dynamics model that takes the same parameters, to be
       meta-tested; None: the one that is trained, under the name ''.
 
@@ -95,24 +100,30 @@ def adaptive_control(
       observations do not tell.
   """
   check_config(config)
-  for name, one in {'env': env, **conditions}.items():
-    _check_env(name, one, env)
+  if env.observed_reward is None:
+    raise InputError(
+      'env: expected an environment that tells its reward of observations,'
+      f' got {env.spec.name}'
+    )
+  fitting = config.fitting if fitting is None else fitting
   tested = {'': model} if testers is None else testers
   windows = TaskFamily(
-    sample=lambda data, key: data.sample_window(key, config.past, config.future)
+    sample=lambda data, key: data.sample_window(
+      key, fitting.past, fitting.future
+    )
   )
   validation = TaskFamily(
     sample=lambda data, key: data.sample_window(
-      key, config.past, config.future, validation=True
+      key, fitting.past, fitting.future, validation=True
     )
   )
   training = meta_train(
     model.learner,
     windows,
     optax.adam(config.outer_lr),
-    meta_batch_size=config.meta_batch_size,
+    meta_batch_size=fitting.meta_batch_size,
     test_tasks=validation,
-    num_test_tasks=_NUM_VALIDATION_WINDOWS,
+    num_test_tasks=-(-_NUM_VALIDATION_TRANSITIONS // fitting.future),
   )
 
   def init(data, key):
@@ -131,13 +142,16 @@ def adaptive_control(
 
   def step(data, state, key):
     del data
-    collection_key, training_key = jax.random.split(key)
+    task_key, episode_key, training_key = jax.random.split(key, 3)
     collected = run_controller(
       env,
       model,
       state.params,
       config.planning,
-      jax.random.split(collection_key, config.num_rollouts),
+      jax.vmap(env.sample_task)(
+        jax.random.split(task_key, config.num_rollouts)
+      ),
+      jax.random.split(episode_key, config.num_rollouts),
       explores=state.iteration == 0,
       chunk_size=config.task_chunk_size,
     )
@@ -145,7 +159,7 @@ def adaptive_control(
     fresh = state.training.replace(
       params={**state.params, 'normaliser': rollouts.normaliser()}
     )
-    trained, metrics = fit(training, config, rollouts, fresh, training_key)
+    trained, metrics = fit(training, fitting, rollouts, fresh, training_key)
     return AdaptiveControlState(trained, rollouts, state.iteration + 1), {
       'return': jnp.mean(episode_return(collected)),
       **metrics,
@@ -153,23 +167,30 @@ def adaptive_control(
 
   def evaluate(data, state, key):
     del data
+    task_key, episode_key = jax.random.split(key)
+    number = config.num_test_tasks
+    tasks = sample_conditions(conditions, number, task_key)
+    keys = jax.random.split(episode_key, number * len(conditions))
     metrics = {}
-    for place, (condition, test_env) in enumerate(conditions.items()):
-      condition_key = jax.random.fold_in(key, place)
-      for name, tester in tested.items():
-        front = f'{name}/' if name else ''
-        rollouts = run_controller(
-          test_env,
-          tester,
-          state.params,
-          config.test_planning,
-          jax.random.split(condition_key, config.num_test_tasks),
-          chunk_size=config.task_chunk_size,
-        )
-        errors = rollout_errors(tester, state.params, config, rollouts)
-        metrics[f'{front}return/{condition}'] = episode_return(rollouts)
+    for name, tester in tested.items():
+      front = f'{name}/' if name else ''
+      rollouts = run_controller(
+        env,
+        tester,
+        state.params,
+        config.test_planning,
+        tasks,
+        keys,
+        chunk_size=config.task_chunk_size,
+      )
+      errors = rollout_errors(tester, state.params, config, rollouts)
+      returns = episode_return(rollouts)
+      for place, condition in enumerate(conditions):
+        own = slice(place * number, (place + 1) * number)
+        metrics[f'{front}return/{condition}'] = returns[own]
         for when, values in errors.items():
-          metrics[f'{front}error/{condition}/{when}'] = jnp.mean(values, axis=1)
+          mean = jnp.mean(values[own], axis=1)
+          metrics[f'{front}error/{condition}/{when}'] = mean
     return metrics
 
   return Algorithm(
@@ -181,11 +202,32 @@ def adaptive_control(
   )
 
 
+def sample_conditions(
+  conditions: Mapping[str, Callable[[Array], Task]], number: int, key: Array
+) -> Task:
+  """Draws tasks of every condition.
+
+  Args:
+    conditions: name to `(key) -> task`.
+    number: tasks of each.
+    key: key of all of them.
+
+  Returns:
+    Tasks `[conditions * number]`, in the order of the conditions.
+  """
+  drawn = [
+    jax.vmap(sample)(jax.random.split(jax.random.fold_in(key, place), number))
+    for place, sample in enumerate(conditions.values())
+  ]
+  return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *drawn)
+
+
 def run_controller(
   env: Env,
   model: DynamicsModel,
   params: Params,
   planning: Planning,
+  tasks: Task,
   keys: Array,
   *,
   explores: Array | bool = False,
@@ -198,7 +240,8 @@ def run_controller(
     model: the dynamics model.
     params: its parameters; every episode adapts from them.
     planning: sizes of the search.
-    keys: [rollouts] typed keys; each draws a task and an episode.
+    tasks: [rollouts] tasks.
+    keys: [rollouts] typed keys, one an episode.
     explores: acts at random instead.
     chunk_size: rollouts at once; None: all.
 
@@ -209,19 +252,15 @@ def run_controller(
   policy, memory = predictive_controller(
     env.spec, env.observed_reward, model, params, planning, explores=explores
   )
-
   key_impl = jax.random.key_impl(keys)
 
-  def one(key_data: Array) -> Trajectory:
+  def one(task: Task, key_data: Array) -> Trajectory:
     key = jax.random.wrap_key_data(key_data, impl=key_impl)
-    task_key, episode_key = jax.random.split(key)
-    return rollout(
-      env, policy, env.sample_task(task_key), episode_key, memory=memory
-    )
+    return rollout(env, policy, task, key, memory=memory)
 
   # As raw data, since JAX takes keys that a loop maps over for a mistake.
   data = jax.random.key_data(keys)
-  return map_simulations(one, data, chunk_size=chunk_size)
+  return map_simulations(one, tasks, data, chunk_size=chunk_size)
 
 
 def rollout_errors(
@@ -257,7 +296,7 @@ def rollout_errors(
 
 def fit(
   training: Algorithm,
-  config: AdaptiveControlConfig,
+  fitting: Fitting,
   rollouts: AggregatedRollouts,
   state: MetaTrainState,
   key: Array,
@@ -269,7 +308,7 @@ def fit(
   Args:
     training: the algorithm of `meta_train`; it reads pairs of
       `AggregatedRollouts`.
-    config: the settings.
+    fitting: how it is fitted.
     rollouts: the data.
     state: where to begin.
     key: key of all windows.
@@ -285,7 +324,7 @@ def fit(
   # takes a key that a loop uses again for a mistake.
   key_impl = jax.random.key_impl(key)
   validation_data = jax.random.key_data(validation_key)
-  batch = config.meta_batch_size * config.future
+  batch = fitting.meta_batch_size * fitting.future
   num_updates = jnp.maximum(rollouts.num_training_steps // batch, 1)
 
   def epoch(carry: _Epochs) -> _Epochs:
@@ -318,7 +357,7 @@ def fit(
 
   def goes_on(carry: _Epochs) -> Array:
     falls = (carry.index == 0) | (carry.running <= carry.before)
-    return (carry.index < config.num_epochs) & falls
+    return (carry.index < fitting.num_epochs) & falls
 
   zero = jnp.zeros(())
   last = jax.lax.while_loop(
@@ -344,15 +383,3 @@ class _Epochs(NamedTuple):
   skipped: Array
   before: Array
   running: Array
-
-
-def _check_env(name: str, env: Env, like: Env) -> None:
-  if env.observed_reward is None:
-    raise InputError(
-      f'{name}: expected an environment that tells its reward of observations,'
-      f' got {env.spec.name}'
-    )
-  for size in ('observation_size', 'action_size'):
-    expected, got = getattr(like.spec, size), getattr(env.spec, size)
-    if got != expected:
-      raise InputError(f'{name}: expected {size} {expected}, got {got}')

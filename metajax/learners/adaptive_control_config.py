@@ -1,5 +1,7 @@
 """Settings of online adaptive control (`metajax.learners.adaptive_control`)."""
 
+from typing import NamedTuple
+
 from flax import struct
 
 from metajax.core.validation import (
@@ -16,6 +18,23 @@ from metajax.learners.predictive_control import (
 )
 
 
+class Fitting(NamedTuple):
+  """How a dynamics model is fitted to all the data in an iteration.
+
+  Attributes:
+    past: M, transitions that it adapts to.
+    future: K, transitions after them that it is judged on.
+    meta_batch_size: windows of M + K transitions in an update.
+    num_epochs: passes over the data at most; in one, the futures of the windows
+      are as many transitions as the data have.
+  """
+
+  past: int
+  future: int
+  meta_batch_size: int
+  num_epochs: int
+
+
 @struct.dataclass
 class AdaptiveControlConfig:
   """Settings of adaptive control; the defaults are the half-cheetah's.
@@ -24,12 +43,20 @@ class AdaptiveControlConfig:
   """
 
   outer_lr: float = 1e-3  # beta, of Adam
-  inner_lr: float = 0.01  # alpha
+  inner_lr: float = 0.01  # alpha; where it is learned, what it starts from
+  # One alpha for every leaf, learned with theta.
+  learn_inner_lr: bool = struct.field(pytree_node=False, default=False)
   past: int = struct.field(pytree_node=False, default=32)  # M
   future: int = struct.field(pytree_node=False, default=32)  # K
   # Windows of an update; their futures are 500 transitions, the paper's batch.
   meta_batch_size: int = struct.field(pytree_node=False, default=16)
   num_epochs: int = struct.field(pytree_node=False, default=50)
+  # RBAC's own K and windows of an update.
+  recurrent_future: int = struct.field(pytree_node=False, default=32)
+  recurrent_meta_batch_size: int = struct.field(pytree_node=False, default=16)
+  # MB's own: single transitions of an update, and epochs.
+  fixed_batch_size: int = struct.field(pytree_node=False, default=500)
+  fixed_num_epochs: int = struct.field(pytree_node=False, default=50)
   hidden_sizes: tuple[int, ...] = struct.field(
     pytree_node=False, default=(512, 512, 512)
   )
@@ -54,6 +81,26 @@ class AdaptiveControlConfig:
   num_test_tasks: int = struct.field(pytree_node=False, default=10)
   # Engine of the environments (`metajax.envs.engines`).
   physics: str = struct.field(pytree_node=False, default='mjx')
+
+  @property
+  def fitting(self) -> Fitting:
+    """How GBAC is fitted."""
+    return Fitting(
+      self.past, self.future, self.meta_batch_size, self.num_epochs
+    )
+
+  @property
+  def recurrent_fitting(self) -> Fitting:
+    """How RBAC is fitted."""
+    return self.fitting._replace(
+      future=self.recurrent_future,
+      meta_batch_size=self.recurrent_meta_batch_size,
+    )
+
+  @property
+  def fixed_fitting(self) -> Fitting:
+    """How MB is fitted: to single transitions, each drawn by itself."""
+    return Fitting(1, 1, self.fixed_batch_size, self.fixed_num_epochs)
 
   @property
   def planning(self) -> Planning:
@@ -87,6 +134,10 @@ def check_config(config: AdaptiveControlConfig) -> None:
     'future',
     'meta_batch_size',
     'num_epochs',
+    'recurrent_future',
+    'recurrent_meta_batch_size',
+    'fixed_batch_size',
+    'fixed_num_epochs',
     'horizon',
     'num_rollouts',
     'max_rollouts',
@@ -112,8 +163,10 @@ def check_config(config: AdaptiveControlConfig) -> None:
       'num_rollouts: expected >= 2, one of them for validation, got'
       f' {config.num_rollouts}'
     )
-  if config.horizon <= config.past + config.future:
-    raise InputError(
-      'horizon: expected more steps than past + future ='
-      f' {config.past + config.future}, got {config.horizon}'
-    )
+  for name in ('future', 'recurrent_future'):
+    length = config.past + getattr(config, name)
+    if config.horizon <= length:
+      raise InputError(
+        f'horizon: expected more steps than past + {name} = {length}, got'
+        f' {config.horizon}'
+      )

@@ -7,23 +7,29 @@ oracles, which are trained in each test condition and need not generalise.
 from collections.abc import Callable, Mapping
 
 import jax
+from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.validation import check_count
-from metajax.envs.environment import Env
+from metajax.envs.environment import Env, Task
 from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.maml_rl_config import MamlRlConfig
 from metajax.learners.policy_baselines import pretrained
 
+# The tasks of each condition that is tested in: name to `(key) -> task`.
+Conditions = Mapping[str, Callable[[Array], Task]]
+
 _MAX_KL = 0.05  # Finn 2018, tables of chapter 5
 _POLICY_SIZES = (64, 64)
+# What a condition is called by the algorithm that is made for it alone.
+_OWN = 'CONDITION'
 
 
 def model_free_control(
   env: Env,
   config: AdaptiveControlConfig,
-  conditions: Mapping[str, Env],
+  conditions: Conditions,
   *,
   num_updates: int = 1,
 ) -> Algorithm:
@@ -34,7 +40,7 @@ def model_free_control(
   Args:
     env: the environment to train in.
     config: the settings of what it is compared with.
-    conditions: name to an environment to be tested in.
+    conditions: name to `(key) -> task`, what is tested in.
     num_updates: batches and updates in an iteration.
 
   Returns:
@@ -70,70 +76,97 @@ def model_free_control(
     }
 
   def evaluate(data, state, key):
-    returns = {}
-    for place, (name, test_env) in enumerate(conditions.items()):
-      evaluated = pretrained(test_env, settings).evaluate(
-        data, state, jax.random.fold_in(key, place)
-      )
-      returns[f'return/{name}'] = evaluated['return/step_0']
-    return returns
+    def in_condition(index):
+      tested = pretrained(_in_condition(env, conditions, index), settings)
+      return tested.evaluate(data, state, jax.random.fold_in(key, index))
+
+    returns = jax.lax.map(in_condition, jnp.arange(len(conditions)))
+    return {
+      f'return/{name}': returns['return/step_0'][place]
+      for place, name in enumerate(conditions)
+    }
 
   return trained._replace(step=step, evaluate=evaluate)
 
 
-def oracle_of_each(
-  make: Callable[[Env, Mapping[str, Env]], Algorithm],
-  conditions: Mapping[str, Env],
+def oracles(
+  make: Callable[[Env, Conditions], Algorithm],
+  env: Env,
+  conditions: Conditions,
 ) -> Algorithm:
-  """Makes an oracle: an algorithm of its own for every test condition.
+  """Makes the oracles: one of its own for every condition that is tested in.
+
+  They are trained one after the other by one program.
 
   Args:
-    make: `(env, conditions) -> Algorithm`, which trains in `env` and reports
-      of each of the `conditions`.
-    conditions: name to environment; each is trained and tested in alone.
+    make: `(env, conditions) -> Algorithm`, which trains on the tasks of `env`
+      and reports of each of the `conditions`.
+    env: the environment.
+    conditions: name to `(key) -> task`; each is trained and tested in alone.
 
   Returns:
-    An `Algorithm` whose state is a dictionary over conditions. Its metrics are
+    An `Algorithm` whose state has a leading axis of conditions. Its metrics are
     the means of theirs; its evaluation is theirs together.
   """
-  algorithms = {
-    name: make(env, {name: env}) for name, env in conditions.items()
-  }
+
+  def one(index: Array) -> Algorithm:
+    own = _in_condition(env, conditions, index)
+    return make(own, {_OWN: own.sample_task})
+
+  def map_conditions(function, *trees):
+    indices = jnp.arange(len(conditions))
+    return jax.lax.map(lambda slices: function(*slices), (indices, *trees))
 
   def keys(key):
-    return dict(
-      zip(algorithms, jax.random.split(key, len(algorithms)), strict=True)
+    # As raw data, since JAX takes keys that a loop maps over for a mistake.
+    split = jax.random.split(key, len(conditions))
+    impl = jax.random.key_impl(key)
+    return jax.random.key_data(split), lambda data: jax.random.wrap_key_data(
+      data, impl=impl
     )
 
   def init(data, key):
-    own = keys(key)
-    return {
-      name: algorithm.init(data[name], own[name])
-      for name, algorithm in algorithms.items()
-    }
+    own, wrap = keys(key)
+    return map_conditions(
+      lambda index, key: one(index).init(data, wrap(key)), own
+    )
 
   def step(data, state, key):
-    own = keys(key)
-    states, metrics = {}, []
-    for name, algorithm in algorithms.items():
-      states[name], told = algorithm.step(data[name], state[name], own[name])
-      metrics.append(told)
-    means = jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *metrics)
-    return states, {**means, SKIPPED: jnp.floor(means[SKIPPED])}
+    own, wrap = keys(key)
+    state, metrics = map_conditions(
+      lambda index, state, key: one(index).step(data, state, wrap(key)),
+      state,
+      own,
+    )
+    means = {name: jnp.mean(values) for name, values in metrics.items()}
+    return state, {**means, SKIPPED: jnp.floor(means[SKIPPED])}
 
   def evaluate(data, state, key):
-    own = keys(key)
-    metrics = {}
-    for name, algorithm in algorithms.items():
-      metrics |= algorithm.evaluate(data[name], state[name], own[name])
-    return metrics
+    own, wrap = keys(key)
+    told = map_conditions(
+      lambda index, state, key: one(index).evaluate(data, state, wrap(key)),
+      state,
+      own,
+    )
+    return {
+      metric.replace(_OWN, name): values[place]
+      for place, name in enumerate(conditions)
+      for metric, values in told.items()
+    }
 
+  like = make(env, {_OWN: env.sample_task})
   return Algorithm(
-    data={name: algorithm.data for name, algorithm in algorithms.items()},
+    data=like.data,
     init=init,
     step=step,
     evaluate=evaluate,
-    holds_physics=any(
-      algorithm.holds_physics for algorithm in algorithms.values()
-    ),
+    holds_physics=like.holds_physics,
+  )
+
+
+def _in_condition(env: Env, conditions: Conditions, index: Array) -> Env:
+  """Returns the environment with the tasks of one condition, by its place."""
+  samplers = list(conditions.values())
+  return env._replace(
+    sample_task=lambda key: jax.lax.switch(index, samplers, key)
   )

@@ -17,10 +17,7 @@ from metajax.learners.adaptive_control import (
   run_controller,
 )
 from metajax.learners.adaptive_control_config import AdaptiveControlConfig
-from metajax.learners.control_baselines import (
-  model_free_control,
-  oracle_of_each,
-)
+from metajax.learners.control_baselines import model_free_control, oracles
 from metajax.learners.dynamics import gradient_dynamics
 from metajax.learners.dynamics_baselines import fixed_dynamics
 from metajax.testing.algorithms import check_algorithm
@@ -30,6 +27,7 @@ CONFIG = AdaptiveControlConfig(
   inner_lr=0.3,
   past=8,
   future=8,
+  recurrent_future=8,
   num_epochs=30,
   hidden_sizes=(32,),
   horizon=HORIZON,
@@ -85,7 +83,10 @@ def gbac():
   return model_of(inner_lr=CONFIG.inner_lr, window=CONFIG.past)
 
 
-CONDITIONS = {'as is': flipped_motor(1.0), 'flipped': flipped_motor(-1.0)}
+CONDITIONS = {
+  'as is': flipped_motor(1.0).sample_task,
+  'flipped': flipped_motor(-1.0).sample_task,
+}
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +102,8 @@ def trained():
     for i in range(3):
       state, metrics = step((), state, jax.random.fold_in(key, i))
       history.append(metrics)
-    found[name] = state, history, jax.jit(algorithm.evaluate)((), state, key)
+    told = jax.jit(algorithm.evaluate)((), state, jax.random.key(1))
+    found[name] = state, history, told
   return found
 
 
@@ -163,6 +165,7 @@ def test_rollouts_in_chunks_are_the_same_rollouts(trained):
       gbac(),
       params,
       CONFIG.planning,
+      jnp.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]),
       keys,
       chunk_size=chunk_size,
     )
@@ -178,6 +181,7 @@ def test_errors_are_told_of_every_window(trained):
     gbac(),
     params,
     CONFIG.planning,
+    jnp.ones((3,)),
     jax.random.split(jax.random.key(1), 3),
     explores=True,
   )
@@ -202,7 +206,7 @@ def test_training_ends_when_validation_no_longer_improves():
   state = MetaTrainState(params=jnp.float32(1.0), optimizer_state=())
   _, metrics = fit(
     rising,
-    CONFIG.replace(num_epochs=500),
+    CONFIG.fitting._replace(num_epochs=500),
     no_rollouts(4, HORIZON, 2, 1),
     state,
     jax.random.key(0),
@@ -212,7 +216,9 @@ def test_training_ends_when_validation_no_longer_improves():
 
 def test_the_model_free_policy_learns_what_needs_no_adaptation():
   env = flipped_motor(1.0)
-  algorithm = model_free_control(env, CONFIG, {'as is': env}, num_updates=8)
+  algorithm = model_free_control(
+    env, CONFIG, {'as is': env.sample_task}, num_updates=8
+  )
   key = jax.random.key(0)
   state = algorithm.init(algorithm.data, key)
   evaluate = jax.jit(algorithm.evaluate)
@@ -229,14 +235,14 @@ def test_every_condition_has_an_oracle_of_its_own():
   def make(env, only):
     return adaptive_control(env, model_of(fixed_dynamics), small, only)
 
-  algorithm = oracle_of_each(make, CONDITIONS)
+  algorithm = oracles(make, flipped_motor(), CONDITIONS)
   key = jax.random.key(0)
   state = algorithm.init(algorithm.data, key)
   step = jax.jit(algorithm.step)
   for i in range(2):
     state, metrics = step(algorithm.data, state, jax.random.fold_in(key, i))
   told = jax.jit(algorithm.evaluate)(algorithm.data, state, jax.random.key(1))
-  assert set(state) == set(CONDITIONS)
+  assert state.iteration.shape == (len(CONDITIONS),)
   assert np.isfinite(metrics['return'])
   for name in CONDITIONS:
     assert told[f'return/{name}'].mean() > 0.06 * HORIZON
@@ -248,6 +254,7 @@ def test_every_condition_has_an_oracle_of_its_own():
     ({'inner_lr': -1.0}, 'inner_lr: expected'),
     ({'past': 0}, 'past: expected'),
     ({'horizon': 16}, 'horizon: expected more steps than past'),
+    ({'recurrent_future': 32}, r'horizon: .*past \+ recurrent_future = 40'),
     ({'num_rollouts': 1}, 'num_rollouts: expected >= 2'),
     ({'max_rollouts': 8}, 'max_rollouts: expected at least num_rollouts'),
     ({'planner': 'guess'}, 'planner: expected one of'),
