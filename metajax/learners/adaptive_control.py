@@ -78,8 +78,8 @@ def adaptive_control(
 
   Meta-test runs the controller in every condition and reports, one number a
   rollout: `return/CONDITION`, `error/CONDITION/unadapted` and `.../adapted`,
-  the mean error of the model over the rollout's windows before and after it
-  adapts. Of a tester the name stands in front.
+  the mean error of the model over the rollout's whole windows before and after
+  it adapts. Of a tester the name stands in front.
 
   Args:
     env: the environment; it tells its reward of observations.
@@ -189,7 +189,7 @@ def adaptive_control(
         own = slice(place * number, (place + 1) * number)
         metrics[f'{front}return/{condition}'] = returns[own]
         for when, values in errors.items():
-          mean = jnp.mean(values[own], axis=1)
+          mean = jnp.nanmean(values[own], axis=1)
           metrics[f'{front}error/{condition}/{when}'] = mean
     return metrics
 
@@ -280,18 +280,27 @@ def rollout_errors(
   Returns:
     `unadapted` and `adapted`, each [rollouts, windows] float32: the mean
     squared error of standardised changes over K transitions, with theta and
-    with what M transitions before them made of it.
+    with what M transitions before them made of it. Not-a-number for windows
+    that reach past an early end, as of physics that diverged.
   """
+  length = config.past + config.future
 
-  def of_rollout(observations, actions):
+  def of_rollout(observations, actions, valid):
     pasts, futures = consecutive_windows(
       observations, actions, config.past, config.future
     )
-    return jax.vmap(
+    errors = jax.vmap(
       lambda past, future: model_errors(model, params, past, future)
     )(pasts, futures)
+    ends = length + config.future * jnp.arange(pasts.actions.shape[0])
+    return {
+      when: jnp.where(valid[ends], error, jnp.nan)
+      for when, error in errors.items()
+    }
 
-  return jax.vmap(of_rollout)(rollouts.observations, rollouts.actions)
+  return jax.vmap(of_rollout)(
+    rollouts.observations, rollouts.actions, rollouts.valid
+  )
 
 
 def fit(

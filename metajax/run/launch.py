@@ -82,7 +82,7 @@ class _Command(NamedTuple):
   workdir: Path
   resume: bool
   eval_only: bool
-  with_baselines: bool
+  baselines: tuple[str, ...]
   devices: int | None
 
   @property
@@ -175,7 +175,9 @@ def _define_flags(experiments: Sequence[Experiment]) -> flags.FlagValues:
   flags.DEFINE_integer(
     'devices', None, 'over how many devices; on CPU, shares of it', 1, **once
   )
-  flags.DEFINE_boolean('baselines', True, 'run the baselines too', **once)
+  flags.DEFINE_list(
+    'baselines', 'all', 'which are run too: all, none, or names', **once
+  )
   flags.DEFINE_boolean(
     'compilation_cache', True, 'keep compiled programs on disk', **once
   )
@@ -239,9 +241,25 @@ def _understand(experiments, program: str, flag_values) -> _Command:
     workdir=Path(workdir),
     resume=flag_values['resume'].value,
     eval_only=flag_values['eval_only'].value,
-    with_baselines=flag_values['baselines'].value,
+    baselines=_chosen_baselines(experiment, flag_values['baselines'].value),
     devices=flag_values['devices'].value,
   )
+
+
+def _chosen_baselines(
+  experiment: Experiment, names: Sequence[str]
+) -> tuple[str, ...]:
+  """Returns the names of the baselines to run, in the experiment's order.
+
+  Raises:
+    InputError: if there is no such baseline.
+  """
+  every = tuple(experiment.baselines)
+  if names in (['all'], ['none']):
+    return every if names == ['all'] else ()
+  for name in names:
+    check_choice('--baselines', name, every)
+  return tuple(name for name in every if name in names)
 
 
 def _run_all(command: _Command) -> dict[str, RunResult]:
@@ -256,9 +274,8 @@ def _run_all(command: _Command) -> dict[str, RunResult]:
     values = evaluate(algorithm, result.state, command.seed)
     further.update({f'{name}/{key}': value for key, value in values.items()})
   results = {MAIN: result._replace(evaluation=further)}
-  if not command.with_baselines:
-    return results
-  for name, baseline in experiment.baselines.items():
+  for name in command.baselines:
+    baseline = experiment.baselines[name]
     # A baseline need not measure what decides the main run's best state.
     schedule = dataclasses.replace(command.schedule, best_metric='')
     if not baseline.trained:
@@ -321,12 +338,10 @@ def _check_was_run(command: _Command) -> None:
   Raises:
     InputError: naming what was not run.
   """
-  names = [MAIN]
-  names += command.experiment.baselines if command.with_baselines else ()
-  for name in names:
+  for name in (MAIN, *command.baselines):
     workdir = _workdir(command, name)
     if not (workdir / 'config.json').exists():
-      hint = f'the baseline {name} (--nobaselines)' if name else 'a run'
+      hint = f'the baseline {name} (--baselines=none)' if name else 'a run'
       raise reject('--eval_only', f'{hint} in {workdir}', 'none')
 
 

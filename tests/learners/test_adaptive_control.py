@@ -187,6 +187,25 @@ def test_errors_are_told_of_every_window(trained):
   )
   errors = rollout_errors(gbac(), params, CONFIG, rollouts)
   assert errors['adapted'].shape == (3, (HORIZON - 1 - 8) // 8)
+  assert np.isfinite(errors['adapted']).all()
+
+
+def test_windows_past_an_early_end_have_no_error(trained):
+  """The second window reaches to row 24, the third to row 32."""
+  params = trained['gbac'][0].params
+  rows = jnp.arange(HORIZON)
+  ended = run_controller(
+    flipped_motor(),
+    gbac(),
+    params,
+    CONFIG.planning,
+    jnp.ones((1,)),
+    jax.random.split(jax.random.key(1), 1),
+    explores=True,
+  )._replace(valid=(rows < 26)[None])
+  errors = rollout_errors(gbac(), params, CONFIG, ended)
+  for values in errors.values():
+    np.testing.assert_array_equal(np.isfinite(values), [[True, True, False]])
 
 
 def test_training_ends_when_validation_no_longer_improves():

@@ -98,7 +98,7 @@ def test_run_evaluates_reports_and_compares(tmp_path, capsys):
 def test_default_workdir_says_what_is_in_it(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   arguments = ('--experiment=quadratic', '--preset=smoke', '--seed=3')
-  arguments += ('--nobaselines', '--nocompilation_cache')
+  arguments += ('--baselines=none', '--nocompilation_cache')
   assert _launch(*arguments) == 0
   workdir = tmp_path / 'runs' / 'quadratic' / 'quadratic-smoke-seed3'
   assert set(_metrics(workdir)) == {'loss', '8_tasks/loss'}
@@ -124,9 +124,18 @@ def test_used_workdir_is_refused_and_resumed(tmp_path, capsys):
 def test_resume_goes_on_where_each_run_was(tmp_path):
   whole, halves = tmp_path / 'whole', tmp_path / 'halves'
   assert _run(whole) == 0
-  assert _run(halves, '--schedule.num_steps=10', '--nobaselines') == 0
+  assert _run(halves, '--schedule.num_steps=10', '--baselines=none') == 0
   assert _run(halves, '--resume') == 0
   assert _metrics(halves) == _metrics(whole)
+
+
+def test_baselines_are_chosen_by_name(tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  assert _run(workdir, '--baselines=slow') == 0
+  assert set(_metrics(workdir)) == {'loss', '8_tasks/loss', 'slow/loss'}
+  assert _run(tmp_path / 'other', '--baselines=slow,fsat') == 2
+  assert '--baselines: expected one of' in capsys.readouterr().err
+  assert not (tmp_path / 'other').exists()
 
 
 def test_eval_only_evaluates_and_draws_again(tmp_path):
@@ -145,13 +154,13 @@ def test_eval_only_needs_a_run(tmp_path, capsys):
   assert _run(workdir, '--eval_only') == 2
   assert str(workdir) in capsys.readouterr().err
   assert not workdir.exists()
-  assert _run(workdir, '--nobaselines') == 0
-  assert _run(workdir, '--eval_only', '--nobaselines') == 0
+  assert _run(workdir, '--baselines=none') == 0
+  assert _run(workdir, '--eval_only', '--baselines=none') == 0
   capsys.readouterr()
   assert _run(workdir, '--eval_only') == 2
   said = capsys.readouterr().err
   assert said.count('\n') == 1
-  assert 'the baseline slow (--nobaselines)' in said
+  assert 'the baseline slow (--baselines=none)' in said
 
 
 def test_seeds_are_pooled(tmp_path):
@@ -208,7 +217,7 @@ def test_devices_share_the_columns(tmp_path):
   alone, shared = tmp_path / 'alone', tmp_path / 'shared'
   assert _run(alone, '--seeds=2', '--devices=1') == 0
   # A run may go on with another number of devices.
-  arguments = ('--seeds=2', '--devices=2', '--nobaselines')
+  arguments = ('--seeds=2', '--devices=2', '--baselines=none')
   assert _run(shared, '--schedule.num_steps=10', *arguments) == 0
   assert _run(shared, '--seeds=2', '--devices=1', '--resume') == 0
   assert _metrics(shared) == _metrics(alone)
@@ -306,7 +315,7 @@ def test_processes_exit_with_the_code_and_share_compiled_programs(tmp_path):
   done = start(
     '--experiment=quadratic',
     '--preset=smoke',
-    '--nobaselines',
+    '--baselines=none',
     f'--workdir={tmp_path / "run"}',
   )
   assert done.returncode == 0, done.stderr

@@ -71,7 +71,7 @@ def test_too_large_a_batch_names_one_that_fits(tmp_path, monkeypatch, capsys):
           'maml',
           '--experiment=sinusoid',
           '--preset=smoke',
-          '--nobaselines',
+          '--baselines=none',
           f'--config.meta_batch_size={size}',
           f'--workdir={tmp_path / str(size)}',
           '--schedule.num_steps=1',
