@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from metajax.core.algorithm import evaluation_key
 from metajax.core.compilation import compile_hot
@@ -26,6 +27,7 @@ from metajax.run.figures.adaptation_curves import Curve, adaptation_curve
 from metajax.run.figures.bars import bars
 from metajax.run.figures.histograms import histograms
 from metajax.run.figures.learning_curves import learning_curve
+from metajax.run.figures.time_courses import time_courses
 from metajax.run.launch import Report
 from metajax.run.tables import print_table
 from metajax.run.videos import write_motion_page
@@ -95,10 +97,11 @@ def report_methods(
       (f'{label}, {name}, {when}', metrics[f'{prefix}error/{name}/{when}'])
       for label, prefix in methods.items()
       for name in conditions
-      for when in ('unadapted', 'adapted')
+      for when in ('unadapted', 'adapted', 'log_ratio')
       if f'{prefix}error/{name}/{when}' in metrics
     ],
-    title='Mean squared error of standardised changes, before and after',
+    title='Mean squared error of standardised changes, before and after;'
+    ' mean logarithm of their ratio',
   )
   figures = report.workdir / 'figures'
   bars(
@@ -165,7 +168,7 @@ def _print_normalised(
 def _draw_errors(
   report: Report, env: Env, model: DynamicsModel, conditions: Conditions
 ) -> None:
-  """Draws the distribution of the model's errors before and after it adapts."""
+  """Draws the model's errors before and after it adapts: all, and over time."""
   config, params = report.config, report.results[''].state.params
   number = config.num_test_tasks
 
@@ -197,6 +200,15 @@ def _draw_errors(
     panels,
     title='Errors of the model before and after it adapts',
     xlabel='mean squared error',
+  )
+  windows = np.arange(found['adapted'].shape[1])
+  first_steps = config.past + config.future * windows
+  time_courses(
+    report.workdir / 'figures' / 'errors_over_time.png',
+    first_steps * env.spec.control_period_s,
+    panels,
+    title='Errors of the model in the course of an episode',
+    ylabel='mean squared error',
   )
 
 

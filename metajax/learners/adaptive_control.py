@@ -77,9 +77,11 @@ def adaptive_control(
   """Makes the algorithm that meta-trains a dynamics model under its controller.
 
   Meta-test runs the controller in every condition and reports, one number a
-  rollout: `return/CONDITION`, `error/CONDITION/unadapted` and `.../adapted`,
+  rollout: `return/CONDITION`; `error/CONDITION/unadapted` and `.../adapted`,
   the mean error of the model over the rollout's whole windows before and after
-  it adapts. Of a tester the name stands in front.
+  it adapts; `.../log_ratio`, the mean over them of the logarithm of the second
+  by the first, which pairs the two and which no single window decides. Of a
+  tester the name stands in front.
 
   Args:
     env: the environment; it tells its reward of observations.
@@ -188,9 +190,13 @@ def adaptive_control(
       for place, condition in enumerate(conditions):
         own = slice(place * number, (place + 1) * number)
         metrics[f'{front}return/{condition}'] = returns[own]
-        for when, values in errors.items():
-          mean = jnp.nanmean(values[own], axis=1)
+        own_errors = {when: values[own] for when, values in errors.items()}
+        for when, values in own_errors.items():
+          mean = jnp.nanmean(values, axis=1)
           metrics[f'{front}error/{condition}/{when}'] = mean
+        ratios = jnp.log(own_errors['adapted'] / own_errors['unadapted'])
+        mean = jnp.nanmean(ratios, axis=1)
+        metrics[f'{front}error/{condition}/log_ratio'] = mean
     return metrics
 
   return Algorithm(

@@ -131,6 +131,7 @@ def test_adapting_lowers_the_error_of_a_model_that_can(trained):
     told = trained['gbac'][2]
     before = told[f'error/{name}/unadapted'].mean()
     assert told[f'error/{name}/adapted'].mean() < 0.7 * before
+    assert told[f'error/{name}/log_ratio'].mean() < jnp.log(0.7)
     told = trained['mb'][2]
     np.testing.assert_allclose(
       told[f'error/{name}/adapted'], told[f'error/{name}/unadapted']

@@ -19,7 +19,8 @@ import numpy as np
 
 from metajax.run.durable_files import write_whole
 
-# Told apart by people who see fewer colours, too (Okabe and Ito 2008).
+# Told apart by people who see fewer colours, too (Okabe and Ito 2008; the last
+# of Tol 2021).
 PALETTE = (
   '#0072B2',  # blue
   '#D55E00',  # vermilion
@@ -29,6 +30,7 @@ PALETTE = (
   '#56B4E9',  # sky
   '#6B6B76',  # grey
   '#F0E442',  # yellow
+  '#882255',  # wine
 )
 INK = '#2B2B33'
 MUTED = '#8A8A94'

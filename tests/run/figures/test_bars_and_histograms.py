@@ -1,4 +1,4 @@
-"""Figures of conditions: bars with intervals, and histograms."""
+"""Figures of conditions: bars with intervals, histograms, time courses."""
 
 import numpy as np
 from PIL import Image
@@ -7,6 +7,7 @@ import pytest
 from metajax.core.validation import InputError
 from metajax.run.figures.bars import bars
 from metajax.run.figures.histograms import histograms
+from metajax.run.figures.time_courses import time_courses
 
 
 def test_bars_are_drawn_though_a_method_is_missing_somewhere(tmp_path):
@@ -35,3 +36,17 @@ def test_histograms_leave_out_what_has_no_logarithm(tmp_path):
   assert np.asarray(Image.open(path)).std() > 5
   with pytest.raises(InputError, match="panels.'one'.: expected positive"):
     histograms(path, {'one': {'before': [0.0, np.nan]}})
+
+
+def test_time_courses_leave_out_episodes_that_ended(tmp_path):
+  path = tmp_path / 'courses.png'
+  values = np.random.default_rng(0).lognormal(size=(20, 6))
+  values[:3, 4:] = np.nan
+  values[:, 5] = np.nan  # none has got so far
+  panels = {'one': {'before': values, 'after': 0.1 * values}}
+  time_courses(path, np.arange(6.0), panels, ylabel='error')
+  assert np.asarray(Image.open(path)).std() > 5
+  with pytest.raises(InputError, match=r"'before'\]: expected \[episodes, 5\]"):
+    time_courses(path, np.arange(5.0), panels)
+  with pytest.raises(InputError, match='panels: expected at least one'):
+    time_courses(path, np.arange(5.0), {})
