@@ -115,7 +115,8 @@ def meet_cylinder(origin: Vector, direction: Vector, size: Vector) -> Array:
 
 def meet_box(origin: Vector, direction: Vector, size: Vector) -> Array:
   """Returns the distance to a box, by its three pairs of faces."""
-  near, far = -jnp.inf, jnp.inf
+  near = jnp.full_like(origin.x, -jnp.inf)
+  far = jnp.full_like(origin.x, jnp.inf)
   for start, slope, half in zip(origin, direction, size, strict=True):
     inverse = 1.0 / jnp.where(jnp.abs(slope) < _TINY, _TINY, slope)
     middle, reach = -start * inverse, half * jnp.abs(inverse)

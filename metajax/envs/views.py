@@ -6,6 +6,7 @@ from metajax.core.validation import InputError
 from metajax.envs.camera import Camera, camera_of
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
+from metajax.envs.physics import Measurement
 from metajax.envs.renderer import Light, Picture, render, scene_of
 
 
@@ -53,7 +54,10 @@ def camera_view(
     raise InputError(f'env: expected one with a model, got {env.spec.name}')
   physics = make_physics(env.model, 'mjx')
   scene = scene_of(env.model, hidden=hidden)
-  place = camera_of(env.model, camera) if isinstance(camera, str) else None
+  if isinstance(camera, str):
+    place = camera_of(env.model, camera)
+  else:
+    place = _standing(camera)
 
   def view(state: EnvState) -> Picture:
     fields = env.fields_in(state)
@@ -64,7 +68,7 @@ def camera_view(
         appearance=getattr(state.task, 'appearance', None),
         model_fields=fields,
       ),
-      camera if place is None else place(measured),
+      place(measured),
       height=height,
       width=width,
       light=light,
@@ -73,3 +77,8 @@ def camera_view(
     )
 
   return view
+
+
+def _standing(camera: Camera) -> Callable[[Measurement], Camera]:
+  """Returns where a camera is that nothing moves."""
+  return lambda measured: camera
