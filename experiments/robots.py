@@ -28,10 +28,14 @@ from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env, EnvState, held_out
 from metajax.envs.motion import motion_of_states
+from metajax.envs.views import camera_view
 from metajax.run.errors import describe_failure
+from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.videos import write_motion_page
 
 _CONTROLLERS = ('random', 'teacher')
+_STRIP_FRAMES = 6
+_STRIP_SIZE = {'height': 120, 'width': 160}
 
 _LIST = flags.DEFINE_boolean('list', False, 'print the families')
 _FAMILY = flags.DEFINE_list('family', [], 'which families; all for tables')
@@ -111,7 +115,10 @@ def play(name: str) -> None:
     print(f'{name}, task {i}: return {returns[i]:.2f}{said}')
   if env.model is None:
     return
-  page = Path(_WORKDIR.value) / f'{name}.html'
+  strip = Path(_WORKDIR.value) / f'{name}.png'
+  draw_strip(strip, env, states, title=f'{name}, {controller.name}')
+  print(strip)
+  page = strip.with_suffix('.html')
   motions = {
     f'task {i}': motion_of_states(
       env, jax.tree.map(lambda x, i=i: x[i], states)
@@ -120,6 +127,32 @@ def play(name: str) -> None:
   }
   write_motion_page(page, motions, title=f'{name}, {controller.name}')
   print(page)
+
+
+def draw_strip(path: Path, env: Env, states: EnvState, *, title: str) -> None:
+  """Draws some frames of each episode, as the environment's camera sees them.
+
+  Args:
+    path: the PNG to write.
+    env: the environment.
+    states: [episodes, frames] states.
+    title: of the figure.
+  """
+  num_episodes, num_frames = states.reward.shape[:2]
+  chosen = np.linspace(0, num_frames - 1, _STRIP_FRAMES).round().astype(int)
+  some = jax.tree.map(lambda x: x[:, chosen], states)
+  view = camera_view(env, **_STRIP_SIZE, samples=2)
+  # One picture at a time: their rays fill the cache.
+  program = compile_hot(
+    lambda states: jax.lax.map(
+      lambda episode: jax.lax.map(lambda state: view(state).rgb, episode),
+      states,
+    ),
+    holds_physics=True,
+  )
+  frames = jax.device_get(program(some))
+  rows = {f'task {i}': frames[i] for i in range(num_episodes)}
+  filmstrip(path, rows, title=title)
 
 
 def random_actions(env: Env) -> Teacher:
