@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-import os
 from pathlib import Path
-import stat
 import sys
 import traceback
 from typing import Any, NamedTuple, NoReturn
 
-from absl import flags, logging
+from absl import flags
 import jax
 import numpy as np
 
@@ -18,6 +16,7 @@ from metajax.core.algorithm import Algorithm
 from metajax.core.sharding import shard
 from metajax.core.sweeps import sweep
 from metajax.core.validation import check_choice, reject
+from metajax.run.compilation_cache import share_compiled_programs
 from metajax.run.devices import choose_devices
 from metajax.run.errors import MemoryLimitError, describe_failure
 from metajax.run.evaluation import evaluate, summarise, write_evaluation
@@ -120,7 +119,7 @@ def _execute(experiments, program: str, argv: Sequence[str]) -> None:
     return
   command = _understand(experiments, program, flag_values)
   if flag_values['compilation_cache'].value:
-    _share_compiled_programs()
+    share_compiled_programs()
   command = command._replace(
     devices=choose_devices(command.devices, command.num_columns)
   )
@@ -428,25 +427,3 @@ def _print_settings(command: _Command, metrics: Mapping[str, Any]) -> None:
   for name in names:
     rows = [(label, metrics[f'{label}/{name}']) for label in command.settings]
     print_table(rows, title=name)
-
-
-def _share_compiled_programs() -> None:
-  """Keeps compiled programs between runs, in a directory of the user's own.
-
-  Whoever can write there decides what runs: the directory is private, or it
-  is not used. `JAX_COMPILATION_CACHE_DIR` names another one.
-  """
-  if jax.config.values['jax_compilation_cache_dir'] is not None:
-    return
-  home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-  directory = Path(home) / 'metajax' / 'compilation'
-  try:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = directory.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-      raise PermissionError(f'{directory} is not a directory of this user')
-    directory.chmod(0o700)
-  except OSError as error:
-    logging.warning('programs are compiled anew each time: %s', error)
-    return
-  jax.config.update('jax_compilation_cache_dir', str(directory))
