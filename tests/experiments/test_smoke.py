@@ -122,9 +122,21 @@ def test_smoke_of_adaptive_control(tmp_path, experiment, condition):
     [
       'figures/returns.png',
       'figures/errors.png',
+      'figures/errors_over_time.png',
       'figures/learning_curve.png',
       'videos/adaptive_control.html',
     ],
+  )
+
+
+@pytest.mark.slow
+def test_smoke_of_the_study_of_force_ranges(tmp_path):
+  check_smoke(
+    tmp_path / 'run',
+    'adaptive_control',
+    'arm_force_ranges',
+    ['return/force 4', 'no_force/return/force 4', '0_to_1/error/force 4'],
+    ['figures/returns.png', 'figures/errors.png'],
   )
 
 
