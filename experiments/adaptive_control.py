@@ -21,13 +21,9 @@ from metajax.envs.locomotion.damage import (
 from metajax.envs.locomotion.pier import half_cheetah_pier
 from metajax.envs.locomotion.slope import half_cheetah_slope
 from metajax.envs.torque_arms.arm_forces import arm_forces
-from metajax.learners.adaptive_control import adaptive_control
+from metajax.learners.adaptive_control import Conditions, adaptive_control
 from metajax.learners.adaptive_control_config import AdaptiveControlConfig
-from metajax.learners.control_baselines import (
-  Conditions,
-  model_free_control,
-  oracles,
-)
+from metajax.learners.control_baselines import model_free_control, oracles
 from metajax.learners.dynamics import DynamicsModel, gradient_dynamics
 from metajax.learners.dynamics_baselines import (
   evaluated_dynamics,

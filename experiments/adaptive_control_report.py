@@ -15,12 +15,12 @@ from metajax.envs.environment import Env
 from metajax.envs.motion import motion_of_states
 from metajax.envs.rollout import record_episode
 from metajax.learners.adaptive_control import (
+  Conditions,
   rollout_errors,
   run_controller,
   sample_conditions,
 )
 from metajax.learners.adaptive_control_config import AdaptiveControlConfig
-from metajax.learners.control_baselines import Conditions
 from metajax.learners.dynamics import DynamicsModel
 from metajax.learners.predictive_control import predictive_controller
 from metajax.run.figures.adaptation_curves import Curve, adaptation_curve

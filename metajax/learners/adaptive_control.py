@@ -46,6 +46,9 @@ from metajax.learners.predictive_control import (
   predictive_controller,
 )
 
+# The tasks of each condition that is tested in: name to `(key) -> task`.
+Conditions = Mapping[str, Callable[[Array], Task]]
+
 # In the futures of the windows that are validated on.
 _NUM_VALIDATION_TRANSITIONS = 2048
 _PERSISTENCE = 0.99  # of the running validation loss that ends training
@@ -69,7 +72,7 @@ def adaptive_control(
   env: Env,
   model: DynamicsModel,
   config: AdaptiveControlConfig,
-  conditions: Mapping[str, Callable[[Array], Task]],
+  conditions: Conditions,
   *,
   fitting: Fitting | None = None,
   testers: Mapping[str, DynamicsModel] | None = None,
@@ -208,9 +211,7 @@ def adaptive_control(
   )
 
 
-def sample_conditions(
-  conditions: Mapping[str, Callable[[Array], Task]], number: int, key: Array
-) -> Task:
+def sample_conditions(conditions: Conditions, number: int, key: Array) -> Task:
   """Draws tasks of every condition.
 
   Args:

@@ -4,7 +4,7 @@ Source: Finn (2018), section 5.5: a model-free policy on the same data, and the
 oracles, which are trained in each test condition and need not generalise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 from jax import Array
@@ -12,13 +12,11 @@ import jax.numpy as jnp
 
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.validation import check_count
-from metajax.envs.environment import Env, Task
+from metajax.envs.environment import Env
+from metajax.learners.adaptive_control import Conditions
 from metajax.learners.adaptive_control_config import AdaptiveControlConfig
 from metajax.learners.maml_rl_config import MamlRlConfig
 from metajax.learners.policy_baselines import pretrained
-
-# The tasks of each condition that is tested in: name to `(key) -> task`.
-Conditions = Mapping[str, Callable[[Array], Task]]
 
 _MAX_KL = 0.05  # Finn 2018, tables of chapter 5
 _POLICY_SIZES = (64, 64)
