@@ -151,7 +151,7 @@ def mb_evaluated(
     evaluated_dynamics,
     **_sizes(env),
     hidden_sizes=config.hidden_sizes,
-    inner_lr=config.inner_lr,
+    inner_lr=config.evaluated_inner_lr,
     window=config.past,
   )
   return {
@@ -320,6 +320,7 @@ def _comparison(
       'mf_oracle': Baseline(mf_oracle),
     },
     report=functools.partial(report_methods, scenario=scene, model=gbac),
+    memory_field='task_chunk_size',
   )
 
 
@@ -330,6 +331,7 @@ _CHEETAH = AdaptiveControlConfig()
 _ANT = dataclasses.replace(
   _CHEETAH,
   inner_lr=0.001,
+  evaluated_inner_lr=0.001,
   past=16,
   future=10,
   meta_batch_size=50,
@@ -371,6 +373,7 @@ def _range_study() -> Experiment:
       forces=_TEST_FORCES,
       ranges={main: ''} | {label: f'{names[label]}/' for label in others},
     ),
+    memory_field='task_chunk_size',
   )
 
 

@@ -215,7 +215,8 @@ def _episodes(env: Env, controller: Teacher):
 
   def episode(key):
     task_key, episode_key = jax.random.split(key)
-    return run_teacher(env, controller, env.sample_task(task_key), episode_key)
+    task = env.sample_task(task_key)
+    return run_teacher(env, controller, task, episode_key).states
 
   program = compile_hot(jax.vmap(episode), holds_physics=env.holds_physics)
   return lambda keys: jax.device_get(program(keys))

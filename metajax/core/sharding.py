@@ -159,7 +159,7 @@ def map_simulations(
   Raises:
     InputError: if the task axis does not divide by the number of devices.
   """
-  if chunk_size is None:
+  if chunk_size is None or _num_tasks(trees) <= chunk_size:
     return jax.vmap(function)(*lay_tasks(trees))
   return map_tasks(function, *trees, chunk_size=chunk_size)
 

@@ -27,37 +27,72 @@ class Teacher(NamedTuple):
   act: Callable[[EnvState, PyTree, Array], tuple[Array, PyTree]]
 
 
-def run_teacher(env: Env, teacher: Teacher, task: Task, key: Array) -> EnvState:
+class Demonstration(NamedTuple):
+  """One episode that a teacher has shown.
+
+  After the episode's end the last state is repeated, with a reward of 0.
+
+  Attributes:
+    states: EnvState with a leading `[horizon + 1]` axis, the reset's first.
+    actions: [horizon, action_size] float32, what was done.
+    labels: [horizon, action_size] float32, what the teacher meant to do there,
+      which noise on its execution does not touch.
+  """
+
+  states: EnvState
+  actions: Array
+  labels: Array
+
+
+def run_teacher(
+  env: Env,
+  teacher: Teacher,
+  task: Task,
+  key: Array,
+  *,
+  execution_noise: float | Array = 0.0,
+) -> Demonstration:
   """Lets a teacher show one episode, as one `lax.scan`.
+
+  With noise on what is done, the teacher shows how to recover, while its labels
+  stay clean (Laskey et al. 2017).
 
   Args:
     env: the environment.
     teacher: the teacher.
     task: the task.
     key: key of the episode.
+    execution_noise: standard deviation of Gaussian noise on the actions, in
+      units of the largest action.
 
   Returns:
-    The states with a leading `[horizon + 1]` axis, the reset's first. After
-    the episode's end the last state is repeated, with a reward of 0.
+    The demonstration.
   """
   first_key, act_key = jax.random.split(key)
   key_impl = jax.random.key_impl(key)
   first = env.reset(task, first_key)
+  limit = env.spec.action_limit
 
   def step(carry, step_key):
     state, memory = carry
     step_key = jax.random.wrap_key_data(step_key, impl=key_impl)
-    action, memory = teacher.act(state, memory, step_key)
+    teacher_key, noise_key = jax.random.split(step_key)
+    label, memory = teacher.act(state, memory, teacher_key)
+    noise = execution_noise * jax.random.normal(noise_key, label.shape)
+    action = jnp.clip(label + limit * noise, -limit, limit)
     following = guarded_step(env, state, action)
     over = state.replace(reward=jnp.zeros_like(state.reward))
     following = jax.tree.map(
       lambda old, new: jnp.where(state.done, old, new), over, following
     )
-    return (following, memory), following
+    return (following, memory), (following, action, label)
 
   # Raw keys: JAX's check of key reuse takes vmapped scans over keys for one.
   keys = jax.random.key_data(jax.random.split(act_key, env.spec.horizon))
-  _, states = jax.lax.scan(step, (first, teacher.first_memory(first)), keys)
-  return jax.tree.map(
+  _, (states, actions, labels) = jax.lax.scan(
+    step, (first, teacher.first_memory(first)), keys
+  )
+  states = jax.tree.map(
     lambda one, rest: jnp.concatenate([one[None], rest]), first, states
   )
+  return Demonstration(states, actions, labels)

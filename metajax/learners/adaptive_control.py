@@ -125,7 +125,7 @@ def adaptive_control(
   training = meta_train(
     model.learner,
     windows,
-    optax.adam(config.outer_lr),
+    _outer_optimizer(config),
     meta_batch_size=fitting.meta_batch_size,
     test_tasks=validation,
     num_test_tasks=-(-_NUM_VALIDATION_TRANSITIONS // fitting.future),
@@ -209,6 +209,15 @@ def adaptive_control(
     evaluate=evaluate,
     holds_physics=env.holds_physics,
   )
+
+
+def _outer_optimizer(
+  config: AdaptiveControlConfig,
+) -> optax.GradientTransformation:
+  adam = optax.adam(config.outer_lr)
+  if config.max_gradient_norm is None:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), adam)
 
 
 def sample_conditions(conditions: Conditions, number: int, key: Array) -> Task:

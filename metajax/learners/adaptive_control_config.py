@@ -46,6 +46,8 @@ class AdaptiveControlConfig:
   inner_lr: float = 0.01  # alpha; where it is learned, what it starts from
   # One alpha for every leaf, learned with theta.
   learn_inner_lr: bool = struct.field(pytree_node=False, default=False)
+  max_gradient_norm: float | None = None  # of the outer gradient; None: any
+  evaluated_inner_lr: float = 0.01  # alpha of dynamic evaluation, MB+DE
   past: int = struct.field(pytree_node=False, default=32)  # M
   future: int = struct.field(pytree_node=False, default=32)  # K
   # Windows of an update; their futures are 500 transitions, the paper's batch.
@@ -67,7 +69,7 @@ class AdaptiveControlConfig:
   # many are kept in all.
   horizon: int = struct.field(pytree_node=False, default=1000)
   num_rollouts: int = struct.field(pytree_node=False, default=64)
-  task_chunk_size: int | None = struct.field(pytree_node=False, default=None)
+  task_chunk_size: int | None = struct.field(pytree_node=False, default=64)
   max_rollouts: int = struct.field(pytree_node=False, default=1024)
   # Planning, in meta-training and at meta-test.
   planner: str = struct.field(pytree_node=False, default='random_shooting')
@@ -127,8 +129,10 @@ def check_config(config: AdaptiveControlConfig) -> None:
   Raises:
     InputError: for the first that is out of range.
   """
-  for name in ('outer_lr', 'inner_lr'):
+  for name in ('outer_lr', 'inner_lr', 'evaluated_inner_lr'):
     check_positive(name, getattr(config, name))
+  if config.max_gradient_norm is not None:
+    check_positive('max_gradient_norm', config.max_gradient_norm)
   for name in (
     'past',
     'future',

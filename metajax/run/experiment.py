@@ -72,6 +72,8 @@ class Experiment:
     report: prints the table beside the paper's and draws the figures.
     evaluations: further evaluations of the trained state by algorithms that
       share its form; their metrics are `NAME/...`.
+    memory_field: the field of the config that memory hangs on, a count of
+      tasks; where it does not suffice, the largest that does is named.
   """
 
   name: str
@@ -83,3 +85,4 @@ class Experiment:
   evaluations: Mapping[str, Callable[[Any], Algorithm]] = dataclasses.field(
     default_factory=dict
   )
+  memory_field: str = 'meta_batch_size'

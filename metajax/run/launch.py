@@ -302,8 +302,8 @@ def _run_one(command: _Command, make, name: str, schedule) -> RunResult:
 def _with_size_that_fits(
   command: _Command, make, schedule: Schedule, error: MemoryLimitError
 ) -> MemoryLimitError:
-  """Returns the error with the largest meta-batch that would fit."""
-  field, free = 'meta_batch_size', bytes_free(jax.devices()[0])
+  """Returns the error with the largest batch that would fit."""
+  field, free = command.experiment.memory_field, bytes_free(jax.devices()[0])
   size = getattr(command.config, field, None)
   if size is None or free is None:
     return error
@@ -319,7 +319,8 @@ def _with_size_that_fits(
     programs = Programs(smaller.algorithm(make), command.seed)
     return programs.bytes_of_chunk(schedule.chunk_length(0))
 
-  multiple = getattr(command.config, 'task_chunk_size', None) or 1
+  chunk = getattr(command.config, 'task_chunk_size', None) or 1
+  multiple = 1 if field == 'task_chunk_size' else chunk
   fits = largest_that_fits(bytes_of, size, free, multiple)
   advice = f'--config.{field}={fits} fits' if fits else f'no {field} fits'
   return MemoryLimitError(f'{error}; {advice}')

@@ -31,7 +31,7 @@ def test_it_succeeds_and_stays_so(stage, blocks):
   env = jaco(stage, blocks=blocks, horizon=_HORIZONS[stage], physics='c')
   teacher = jaco_teacher(env, stage)
   states = jax.jit(
-    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key))
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key).states)
   )(*draw(env, 8))
   assert np.asarray(states.metrics['success'])[:, -10:].min() == 1.0
 
@@ -43,7 +43,7 @@ def test_its_style_shows():
 
   def show(speed, lift, task, key):
     style = JacoStyle(speed_m_per_s=speed, lift_m=lift)
-    return run_teacher(env, jaco_teacher(env, style=style), task, key)
+    return run_teacher(env, jaco_teacher(env, style=style), task, key).states
 
   over_tasks = jax.vmap(show, in_axes=(None, None, 0, 0))
   over_styles = jax.vmap(over_tasks, in_axes=(0, 0, None, None))

@@ -62,7 +62,7 @@ def test_teachers_succeed_on_held_out_things(name):
 
   def show(seed):
     task_key, key = jax.random.split(jax.random.key(seed))
-    return run_teacher(env, teacher, env.sample_task(task_key), key)
+    return run_teacher(env, teacher, env.sample_task(task_key), key).states
 
   states = compile_hot(jax.vmap(show))(np.arange(24))
   # It succeeds, and is still successful when the episode ends.

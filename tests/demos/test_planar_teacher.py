@@ -46,7 +46,7 @@ def test_a_teacher_succeeds_in_mjx():
 def success_rate(env, teacher, count):
   tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(0), count))
   run = compile_hot(
-    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key)),
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key).states),
     holds_physics=env.holds_physics,
   )
   states = run(tasks, jax.random.split(jax.random.key(1), count))

@@ -14,7 +14,7 @@ def test_a_teacher_reaches_the_shape():
   tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(0), 4))
   keys = jax.random.split(jax.random.key(1), 4)
   states = jax.jit(
-    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key))
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key).states)
   )(tasks, keys)
   distances = np.asarray(states.metrics['shape_distance_m'])
   assert (distances[:, 0] > 0.1).all()

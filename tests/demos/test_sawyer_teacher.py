@@ -30,7 +30,7 @@ def successes(env, plan, sample_task):
   tasks = jax.vmap(sample_task)(jax.random.split(jax.random.key(0), NUM_TASKS))
   keys = jax.random.split(jax.random.key(1), NUM_TASKS)
   show = jax.jit(
-    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key))
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key).states)
   )
   return jnp.max(show(tasks, keys).metrics['success'], axis=1)
 

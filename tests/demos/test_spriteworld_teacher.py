@@ -23,7 +23,7 @@ def test_experts_reach_the_goal_around_obstacles(world, plan):
   def show(key):
     task_key, episode_key = jax.random.split(key)
     task = world.sample(task_key, 'train')
-    return run_teacher(world.env, teacher, task, episode_key).metrics
+    return run_teacher(world.env, teacher, task, episode_key).states.metrics
 
   metrics = jax.jit(jax.vmap(show))(jax.random.split(jax.random.key(0), 100))
   assert np.mean(metrics['success'].max(axis=1)) >= 0.95
@@ -36,7 +36,7 @@ def test_the_soft_expert_is_where_the_table_says(world):
   teacher = spriteworld_teacher(world)
   keys = jax.random.split(jax.random.key(3), 1000)
   states = jax.jit(
-    jax.vmap(lambda key: run_teacher(world.env, teacher, task, key))
+    jax.vmap(lambda key: run_teacher(world.env, teacher, task, key).states)
   )(keys)
   on_goal = np.mean(np.asarray(states.metrics['success']), axis=0)
   rewards = world.rewards(task)

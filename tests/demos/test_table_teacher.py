@@ -21,7 +21,7 @@ def test_the_teacher_succeeds(num_relations, is_held_out):
   def show(key):
     task_key, episode_key = jax.random.split(key)
     task = env.sample_task(task_key)
-    return run_teacher(env, teacher, task, episode_key).metrics
+    return run_teacher(env, teacher, task, episode_key).states.metrics
 
   metrics = jax.jit(jax.vmap(show))(jax.random.split(jax.random.key(0), 8))
   assert np.mean(metrics['success'][:, 0]) == 0

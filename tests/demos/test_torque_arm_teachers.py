@@ -26,7 +26,7 @@ def show(env, teacher, num_tasks):
   def episode(seed):
     key = jax.random.key(seed)
     task_key, run_key = jax.random.split(key)
-    return run_teacher(env, teacher, env.sample_task(task_key), run_key)
+    return run_teacher(env, teacher, env.sample_task(task_key), run_key).states
 
   states = compile_hot(jax.vmap(episode), holds_physics=env.holds_physics)(
     jnp.arange(num_tasks)

@@ -265,7 +265,7 @@ def test_a_planner_reaches_goal_positions_on_both_sides():
   )
   tasks = LocomotionTask(goal=jnp.array([-1.2, 1.2]))
   states = jax.jit(
-    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key))
+    jax.vmap(lambda task, key: run_teacher(env, teacher, task, key).states)
   )(tasks, jax.random.split(jax.random.key(0), 2))
   assert (states.metrics['success'][:, 0] == 0).all()
   assert (states.metrics['success'][:, -1] == 1).all()
