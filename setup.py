@@ -19,6 +19,7 @@ TEST = [
   'nbclient>=0.10',
   'nbformat>=5.10',
   'ipykernel>=7.0',
+  *DEMOS,
 ]
 DEV = ['ruff>=0.17', 'pyright>=1.1.400', 'pre-commit>=4.0']
 

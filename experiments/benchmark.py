@@ -4,7 +4,7 @@ Every comparison is a ratio of medians in one process, the two sides asked in
 turn, so that it holds on a machine whose speed drifts.
 
   python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
-  python -m experiments.benchmark --part=control
+  python -m experiments.benchmark --part=control,camera
 """
 
 import functools
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import bare
+from experiments.camera_speed import camera_frames
 from experiments.maml import sinusoid_maml
 from experiments.timing import Timing, time_in_turn
 from metajax.core.algorithm import Algorithm, init_key, step_key
@@ -42,7 +43,15 @@ from metajax.learners.predictive_control import predictive_controller
 from metajax.run import Schedule, run
 from metajax.run.devices import choose_devices
 
-_PARTS = ('sinusoid', 'sweep', 'navigation', 'host', 'cheetah', 'control')
+_PARTS = (
+  'sinusoid',
+  'sweep',
+  'navigation',
+  'host',
+  'cheetah',
+  'control',
+  'camera',
+)
 _PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
 
@@ -68,6 +77,7 @@ def main(argv):
     'host': host_loop,
     'cheetah': cheetah,
     'control': control_step,
+    'camera': lambda: camera_frames(_ROUNDS.value),
   }
   for name in _PART.value:
     if name not in parts:

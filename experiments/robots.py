@@ -6,6 +6,7 @@ python -m experiments.robots --family=jaco_stack --controller=teacher
 python -m experiments.robots --family=pusher --actions=actions.npy
 python -m experiments.robots --speed --physics=mjx,c
 python -m experiments.robots --solve --num_tasks=20 --physics=c
+python -m experiments.robots --solve --family=jaco_stack --style=metamimic_b
 """
 
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.robot_speeds import print_speeds
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice, reject
 from metajax.demos.catalogue import TEACHERS, make_teacher
+from metajax.demos.styles import STYLES
 from metajax.demos.teacher import Teacher, run_teacher
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import ENGINES
@@ -43,6 +45,7 @@ _PHYSICS = flags.DEFINE_list('physics', ['mjx'], 'physics engines: mjx, c')
 _CONTROLLER = flags.DEFINE_string(
   'controller', 'random', 'what acts: random, or teacher, which sees all'
 )
+_STYLE = flags.DEFINE_string('style', 'plain', 'how the teacher acts')
 _ACTIONS = flags.DEFINE_string(
   'actions', None, 'a .npy file [steps, action_size] that is played'
 )
@@ -77,6 +80,7 @@ def _execute() -> None:
   for engine in _PHYSICS.value:
     check_choice('--physics', engine, tuple(ENGINES))
   check_choice('--controller', _CONTROLLER.value, _CONTROLLERS)
+  check_choice('--style', _STYLE.value, tuple(STYLES))
   if _LIST.value:
     width = max(map(len, FAMILIES))
     for name, family in FAMILIES.items():
@@ -104,7 +108,7 @@ def play(name: str) -> None:
   if _ACTIONS.value is not None:
     controller = given_actions(env, Path(_ACTIONS.value))
   elif _CONTROLLER.value == 'teacher':
-    controller = make_teacher(name, env)
+    controller = make_teacher(name, env, _STYLE.value)
   else:
     controller = random_actions(env)
   keys = jax.random.split(jax.random.key(_SEED.value), _EPISODES.value)
@@ -142,13 +146,9 @@ def draw_strip(path: Path, env: Env, states: EnvState, *, title: str) -> None:
   chosen = np.linspace(0, num_frames - 1, _STRIP_FRAMES).round().astype(int)
   some = jax.tree.map(lambda x: x[:, chosen], states)
   view = camera_view(env, **_STRIP_SIZE, samples=2)
-  # One picture at a time: their rays fill the cache.
   program = compile_hot(
-    lambda states: jax.lax.map(
-      lambda episode: jax.lax.map(lambda state: view(state).rgb, episode),
-      states,
-    ),
-    holds_physics=True,
+    jax.vmap(jax.vmap(lambda state: view(state).rgb)),
+    holds_physics=env.holds_physics,
   )
   frames = jax.device_get(program(some))
   rows = {f'task {i}': frames[i] for i in range(num_episodes)}
@@ -164,7 +164,7 @@ def random_actions(env: Env) -> Teacher:
     shape = (env.spec.action_size,)
     return jax.random.uniform(key, shape, minval=-limit, maxval=limit), memory
 
-  return Teacher('random actions', lambda state: (), act)
+  return Teacher('random actions', lambda state, key: (), act)
 
 
 def given_actions(env: Env, path: Path) -> Teacher:
@@ -188,7 +188,7 @@ def given_actions(env: Env, path: Path) -> Teacher:
     del state, key
     return actions[jnp.minimum(memory, len(actions) - 1)], memory + 1
 
-  return Teacher(path.name, lambda state: jnp.zeros((), jnp.int32), act)
+  return Teacher(path.name, lambda state, key: jnp.zeros((), jnp.int32), act)
 
 
 def print_successes(names: list[str], engine: str) -> None:
@@ -200,7 +200,7 @@ def print_successes(names: list[str], engine: str) -> None:
     env = held_out(env) if _HELD_OUT.value else env
     keys = jax.random.split(jax.random.key(_SEED.value), _NUM_TASKS.value)
     start = time.perf_counter()
-    states = _episodes(env, make_teacher(name, env))(keys)
+    states = _episodes(env, make_teacher(name, env, _STYLE.value))(keys)
     solved, returns = _successes(states), np.sum(states.reward, axis=1)
     seconds = time.perf_counter() - start
     print(

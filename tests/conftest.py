@@ -1,5 +1,6 @@
 """How every test runs: on CPU, two devices, strict, with a shared cache."""
 
+import ctypes.util
 import os
 import pathlib
 
@@ -7,6 +8,9 @@ import pathlib
 # tests start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')
+# MuJoCo's renderer draws without a screen where OSMesa is installed.
+if ctypes.util.find_library('OSMesa'):
+  os.environ.setdefault('MUJOCO_GL', 'osmesa')
 # The workers of pytest-xdist share compiled programs. Whoever writes into the
 # cache decides what runs, so it is the user's alone.
 CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'compilation'

@@ -61,4 +61,4 @@ def arm_forces_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
     action = control(state.physics, measured, joints + rest, rows.T @ force)
     return action, memory
 
-  return Teacher(name='arm_forces', first_memory=lambda state: (), act=act)
+  return Teacher(name='arm_forces', first_memory=lambda state, key: (), act=act)

@@ -50,7 +50,8 @@ def hand_placing_teacher(env: Env, *, is_held: bool) -> Teacher:
     The teacher; its memory is the plan.
   """
 
-  def first_memory(state: EnvState) -> Plan:
+  def first_memory(state: EnvState, key: Array) -> Plan:
+    del key
     view = look(state, _NUM_JOINTS)
     up = jnp.array([0.0, 0.0, 1.0])
     level = jnp.array([1.0, 1.0, 0.0])
@@ -94,7 +95,8 @@ def hand_pushing_teacher(env: Env) -> Teacher:
     The teacher; its memory is the plan.
   """
 
-  def first_memory(state: EnvState) -> Plan:
+  def first_memory(state: EnvState, key: Array) -> Plan:
+    del key
     view = look_at_objects(state, _NUM_JOINTS)
     behind, down, home = push_goals(view)
     rows = [

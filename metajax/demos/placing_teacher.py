@@ -105,8 +105,8 @@ def placing_teacher(env: Env, *, is_held: bool, noise: float = 0.0) -> Teacher:
   """
   num_joints = (env.spec.observation_size - 43) // 2
 
-  def first_memory(state: EnvState) -> tuple[Array, Array]:
-    del state
+  def first_memory(state: EnvState, key: Array) -> tuple[Array, Array]:
+    del state, key
     stage = ABOVE_CONTAINER if is_held else ABOVE_OBJECT
     return jnp.asarray(stage, jnp.int32), jnp.zeros((), jnp.int32)
 

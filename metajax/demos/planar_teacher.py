@@ -74,8 +74,8 @@ def key_teacher() -> Teacher:
   return Teacher('key2d', _no_memory, act)
 
 
-def _no_memory(state: EnvState) -> PyTree:
-  del state
+def _no_memory(state: EnvState, key: Array) -> PyTree:
+  del state, key
   return ()
 
 

@@ -57,8 +57,8 @@ def planner(
   value = score or (lambda state: state.reward)
   num_knots = -(-config.horizon // config.repeats)
 
-  def first_memory(state: EnvState) -> PyTree:
-    del state
+  def first_memory(state: EnvState, key: Array) -> PyTree:
+    del state, key
     return jnp.zeros((num_knots, size))
 
   def returns_of(state: EnvState, plan: Array) -> Array:

@@ -52,8 +52,8 @@ def pusher_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
   bodies = jnp.array([model.body(f'object_{slot}').id for slot in (0, 1)])
   move_tip = _tip_mover(model, env.spec.control_period_s)
 
-  def first_memory(state: EnvState) -> PyTree:
-    del state
+  def first_memory(state: EnvState, key: Array) -> PyTree:
+    del state, key
     return jnp.zeros((), bool)
 
   def act(state: EnvState, memory: PyTree, key: Array) -> tuple[Array, PyTree]:

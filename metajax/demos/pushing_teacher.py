@@ -89,8 +89,8 @@ def pushing_teacher(env: Env, *, noise: float = 0.0) -> Teacher:
   """
   num_joints = (env.spec.observation_size - 41) // 2
 
-  def first_memory(state: EnvState) -> Array:
-    del state
+  def first_memory(state: EnvState, key: Array) -> Array:
+    del state, key
     return jnp.zeros((), jnp.int32)
 
   def act(state: EnvState, stage: Array, key: Array) -> tuple[Array, Array]:

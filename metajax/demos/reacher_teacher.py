@@ -43,7 +43,8 @@ def reacher_teacher(
     model, 'forearm', period_s=env.spec.control_period_s
   )
 
-  def first_memory(state: EnvState) -> PyTree:
+  def first_memory(state: EnvState, key: Array) -> PyTree:
+    del key
     x, y = state.physics.mocap_pos[state.task.target_slot, :2]
     squared = x**2 + y**2 - first**2 - second**2
     cosine = jnp.clip(squared / (2 * first * second), -1.0, 1.0)

@@ -64,7 +64,7 @@ def rope_teacher(
     rest = jnp.asarray([-1.0, -1.0, -1.0, -1.0])
     return jnp.where(is_better, pushes[best], rest), memory
 
-  return Teacher('rope', lambda state: (), act)
+  return Teacher('rope', lambda state, key: (), act)
 
 
 def _guesses(state: EnvState, num_samples: int, key: Array) -> Array:

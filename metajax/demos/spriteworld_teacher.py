@@ -32,7 +32,8 @@ def spriteworld_teacher(world: SpriteWorld, plan: str = 'soft') -> Teacher:
   check_choice('plan', plan, tuple(_PLANS))
   horizon = world.env.spec.horizon
 
-  def first_memory(state: EnvState) -> PyTree:
+  def first_memory(state: EnvState, key: Array) -> PyTree:
+    del key
     rewards = world.rewards(state.task)
     values, _ = _PLANS[plan](world.model, rewards, horizon)
     return values, jnp.zeros((), jnp.int32)

@@ -51,8 +51,8 @@ def table_teacher(env: Env) -> Teacher:
     [[model.geom(f'{name}_{part}').id for part in 'ab'] for name in OBJECTS]
   )
 
-  def first_memory(state: EnvState) -> PyTree:
-    del state
+  def first_memory(state: EnvState, key: Array) -> PyTree:
+    del state, key
     return jnp.zeros((), jnp.int32), jnp.zeros((), bool)
 
   def act(state: EnvState, memory: PyTree, key: Array) -> tuple[Array, PyTree]:

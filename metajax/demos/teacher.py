@@ -17,14 +17,18 @@ class Teacher(NamedTuple):
 
   Attributes:
     name: what it is called.
-    first_memory: `(state) -> memory`, what it remembers as an episode begins.
+    first_memory: `(state, key) -> memory`, what it remembers as an episode
+      begins; what it draws once for an episode, it draws here.
     act: `(state, memory, key) -> (action, memory)`, `action`
       [action_size] float32.
+    execution_noise: standard deviation of Gaussian noise between what it means
+      to do and what is done, in units of the largest action, >= 0.
   """
 
   name: str
-  first_memory: Callable[[EnvState], PyTree]
+  first_memory: Callable[[EnvState, Array], PyTree]
   act: Callable[[EnvState, PyTree, Array], tuple[Array, PyTree]]
+  execution_noise: float | Array = 0.0
 
 
 class Demonstration(NamedTuple):
@@ -63,23 +67,25 @@ def run_teacher(
     task: the task.
     key: key of the episode.
     execution_noise: standard deviation of Gaussian noise on the actions, in
-      units of the largest action.
+      units of the largest action, on top of the teacher's own.
 
   Returns:
     The demonstration.
   """
-  first_key, act_key = jax.random.split(key)
+  first_key, memory_key, act_key = jax.random.split(key, 3)
   key_impl = jax.random.key_impl(key)
   first = env.reset(task, first_key)
   limit = env.spec.action_limit
+  # Independent noises: their variances add.
+  noise_std = limit * jnp.hypot(teacher.execution_noise, execution_noise)
 
   def step(carry, step_key):
     state, memory = carry
     step_key = jax.random.wrap_key_data(step_key, impl=key_impl)
     teacher_key, noise_key = jax.random.split(step_key)
     label, memory = teacher.act(state, memory, teacher_key)
-    noise = execution_noise * jax.random.normal(noise_key, label.shape)
-    action = jnp.clip(label + limit * noise, -limit, limit)
+    noise = noise_std * jax.random.normal(noise_key, label.shape)
+    action = jnp.clip(label + noise, -limit, limit)
     following = guarded_step(env, state, action)
     over = state.replace(reward=jnp.zeros_like(state.reward))
     following = jax.tree.map(
@@ -90,7 +96,7 @@ def run_teacher(
   # Raw keys: JAX's check of key reuse takes vmapped scans over keys for one.
   keys = jax.random.key_data(jax.random.split(act_key, env.spec.horizon))
   _, (states, actions, labels) = jax.lax.scan(
-    step, (first, teacher.first_memory(first)), keys
+    step, (first, teacher.first_memory(first, memory_key)), keys
   )
   states = jax.tree.map(
     lambda one, rest: jnp.concatenate([one[None], rest]), first, states

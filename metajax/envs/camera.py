@@ -12,6 +12,7 @@ import numpy as np
 from metajax.core.validation import check_choice
 from metajax.envs.kinematics import rotate
 from metajax.envs.physics import Measurement
+from metajax.envs.ray_casting import Vector
 
 
 @struct.dataclass
@@ -94,7 +95,7 @@ def camera_of(model: Any, name: str) -> Callable[[Measurement], Camera]:
   return place
 
 
-def pixel_directions(camera: Camera, height: int, width: int) -> Array:
+def pixel_rays(camera: Camera, height: int, width: int) -> Vector:
   """Returns the direction of every pixel's ray, through its middle.
 
   Args:
@@ -103,12 +104,13 @@ def pixel_directions(camera: Camera, height: int, width: int) -> Array:
     width: columns; pixels are square.
 
   Returns:
-    [height, width, 3] float32, in the world, of length one.
+    Directions [height, width] float32, in the world, of length one.
   """
   reach = jnp.tan(0.5 * camera.fov_y_rad)
-  rows = 1.0 - 2.0 * (jnp.arange(height) + 0.5) / height
-  columns = (2.0 * (jnp.arange(width) + 0.5) / width - 1.0) * width / height
-  x, y = jnp.meshgrid(reach * columns, reach * rows)
-  directions = jnp.stack([x, y, -jnp.ones_like(x)], axis=-1)
-  directions /= jnp.linalg.norm(directions, axis=-1, keepdims=True)
-  return jnp.einsum('hwi,ji->hwj', directions, camera.axes)
+  up = reach * (1.0 - 2.0 * (jnp.arange(height)[:, None] + 0.5) / height)
+  right = 2.0 * (jnp.arange(width)[None, :] + 0.5) / width - 1.0
+  right = reach * right * width / height
+  scale = 1.0 / jnp.sqrt(right * right + up * up + 1.0)
+  return Vector(
+    *(scale * (right * x + up * y - back) for x, y, back in camera.axes)
+  )

@@ -100,6 +100,8 @@ class Env(NamedTuple):
       `[action_size]` float32.
     model: the host's `mujoco.MjModel` behind the physics, for drawing; None
       for an environment without one.
+    picture: `(state) -> [height, width, 3]` uint8, of an environment that is
+      flat and without a model; None for any other.
     holds_physics: whether a program that steps it needs the compiler options
       for articulated bodies (`metajax.core.compilation`).
   """
@@ -113,6 +115,7 @@ class Env(NamedTuple):
   sample_test_task: Callable[[Array], Task] | None = None
   scene_fields: Callable[[EnvState], Mapping[str, Array]] | None = None
   observed_reward: Callable[[Array, Array, Array], Array] | None = None
+  picture: Callable[[EnvState], Array] | None = None
 
   def fields_in(self, state: EnvState) -> Mapping[str, Array]:
     """Returns the arrays of the model that are this state's own."""

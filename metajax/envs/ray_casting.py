@@ -1,9 +1,10 @@
-"""Where rays first meet primitive shapes: closed forms, in the shape's frame.
+"""Where rays enter primitive shapes: closed forms, in the shape's frame.
 
 Shapes have MuJoCo's kinds and half-sizes (`metajax.core.motion.SHAPES`): a
 sphere's radius; a capsule's or cylinder's radius and half its length, which
 lies along z; half-extents of an ellipsoid or box; a plane's half-widths, 0 for
-one without end, of which only the side of positive z is seen.
+one without end, of which only the side of positive z is seen. Of every shape
+only the outside is seen: a ray that begins in one leaves it unseen.
 
 A ray is an origin and a direction of length one. All functions see ONE ray
 and ONE shape, in the shape's own frame; `vmap` them. Vectors are three
@@ -61,10 +62,9 @@ def meet_plane(origin: Vector, direction: Vector, size: Vector) -> Array:
 
 def meet_sphere(origin: Vector, direction: Vector, size: Vector) -> Array:
   """Returns the distance to a sphere."""
-  near, far = _roots(
-    1.0, origin.dot(direction), origin.dot(origin) - size.x * size.x
+  return _ahead(
+    _entry(1.0, origin.dot(direction), origin.dot(origin) - size.x * size.x)
   )
-  return _first_ahead(near, far)
 
 
 def meet_ellipsoid(origin: Vector, direction: Vector, size: Vector) -> Array:
@@ -73,44 +73,38 @@ def meet_ellipsoid(origin: Vector, direction: Vector, size: Vector) -> Array:
     Vector(v.x / size.x, v.y / size.y, v.z / size.z)
     for v in (origin, direction)
   )
-  near, far = _roots(
-    direction.dot(direction), origin.dot(direction), origin.dot(origin) - 1.0
+  return _ahead(
+    _entry(
+      direction.dot(direction), origin.dot(direction), origin.dot(origin) - 1.0
+    )
   )
-  return _first_ahead(near, far)
 
 
 def meet_capsule(origin: Vector, direction: Vector, size: Vector) -> Array:
-  """Returns the distance to a capsule: its side, then its two round ends."""
+  """Returns the distance to a capsule: its side, or the end beyond it.
+
+  Where a ray enters the endless cylinder around the side tells which of the
+  two ends it may meet; one that misses the cylinder misses them, too.
+  """
   radius, half_length = size.x, size.y
-  near, far = _side(origin, direction, radius)
-  candidates = [
-    _between(origin, direction, half_length, t) for t in (near, far)
-  ]
-  for end in (-1.0, 1.0):
-    shifted = origin._replace(z=origin.z - end * half_length)
-    roots = _roots(
-      1.0, shifted.dot(direction), shifted.dot(shifted) - radius * radius
-    )
-    for distance in roots:
-      outward = end * (shifted.z + distance * direction.z) >= 0.0
-      candidates.append(jnp.where(outward, distance, jnp.inf))
-  return _nearest_ahead(candidates)
+  side, height = _side_entry(origin, direction, radius)
+  end = origin._replace(z=origin.z - jnp.copysign(half_length, height))
+  cap = _entry(1.0, end.dot(direction), end.dot(end) - radius * radius)
+  on_side = jnp.abs(height) <= half_length
+  distance = jnp.where(on_side, side, cap)
+  return _ahead(jnp.where(jnp.isfinite(side), distance, jnp.inf))
 
 
 def meet_cylinder(origin: Vector, direction: Vector, size: Vector) -> Array:
-  """Returns the distance to a cylinder: its side, then its two flat ends."""
+  """Returns the distance to a cylinder: its side, or the end it faces."""
   radius, half_length = size.x, size.y
-  near, far = _side(origin, direction, radius)
-  candidates = [
-    _between(origin, direction, half_length, t) for t in (near, far)
-  ]
-  slope = 1.0 / jnp.where(jnp.abs(direction.z) < _TINY, _TINY, direction.z)
-  for end in (-1.0, 1.0):
-    distance = (end * half_length - origin.z) * slope
-    point = origin.plus(direction, distance)
-    inside = point.x * point.x + point.y * point.y <= radius * radius
-    candidates.append(jnp.where(inside, distance, jnp.inf))
-  return _nearest_ahead(candidates)
+  side, height = _side_entry(origin, direction, radius)
+  slope = jnp.where(jnp.abs(direction.z) < _TINY, _TINY, direction.z)
+  end = (-jnp.copysign(half_length, slope) - origin.z) / slope
+  point = origin.plus(direction, end)
+  in_disc = point.x * point.x + point.y * point.y <= radius * radius
+  on_side = jnp.abs(height) <= half_length
+  return _ahead(jnp.where(on_side, side, jnp.where(in_disc, end, jnp.inf)))
 
 
 def meet_box(origin: Vector, direction: Vector, size: Vector) -> Array:
@@ -122,7 +116,7 @@ def meet_box(origin: Vector, direction: Vector, size: Vector) -> Array:
     middle, reach = -start * inverse, half * jnp.abs(inverse)
     near = jnp.maximum(near, middle - reach)
     far = jnp.minimum(far, middle + reach)
-  return jnp.where(near <= far, _first_ahead(near, far), jnp.inf)
+  return _ahead(jnp.where(near <= far, near, jnp.inf))
 
 
 MEET: dict[str, Meet] = {
@@ -182,45 +176,29 @@ def normal_at(kind: Array, point: Vector, size: Vector) -> Vector:
   return chosen.normalised()
 
 
-def _side(
+def _side_entry(
   origin: Vector, direction: Vector, radius: Array
 ) -> tuple[Array, Array]:
-  """Returns both distances to an endless cylinder around z."""
-  return _roots(
-    direction.x * direction.x + direction.y * direction.y,
+  """Returns the distance to an endless cylinder around z, and z there.
+
+  Of a ray along z, which is inside everywhere or nowhere, the distance is a
+  large one back to where it comes from, or infinity.
+  """
+  distance = _entry(
+    jnp.maximum(direction.x * direction.x + direction.y * direction.y, _TINY),
     origin.x * direction.x + origin.y * direction.y,
     origin.x * origin.x + origin.y * origin.y - radius * radius,
   )
+  return distance, origin.z + distance * direction.z
 
 
-def _between(
-  origin: Vector, direction: Vector, half_length: Array, distance: Array
-) -> Array:
-  """Returns the distance where its point lies between the two ends."""
-  height = origin.z + distance * direction.z
-  return jnp.where(jnp.abs(height) <= half_length, distance, jnp.inf)
-
-
-def _roots(a: Array | float, b: Array, c: Array) -> tuple[Array, Array]:
-  """Returns the real roots of a t^2 + 2 b t + c, or infinity twice."""
+def _entry(a: Array | float, b: Array, c: Array) -> Array:
+  """Returns the lesser root of a t^2 + 2 b t + c for a > 0, or infinity."""
   discriminant = b * b - a * c
-  is_real = (discriminant >= 0.0) & (a > _TINY)
-  root = jnp.sqrt(jnp.where(is_real, discriminant, 0.0))
-  inverse = 1.0 / jnp.where(is_real, a, 1.0)
-  return (
-    jnp.where(is_real, (-b - root) * inverse, jnp.inf),
-    jnp.where(is_real, (-b + root) * inverse, jnp.inf),
-  )
+  root = (-b - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / a
+  return jnp.where(discriminant >= 0.0, root, jnp.inf)
 
 
-def _first_ahead(near: Array, far: Array) -> Array:
-  """Returns the nearer of two distances that is ahead, else infinity."""
-  return jnp.where(near > 0.0, near, jnp.where(far > 0.0, far, jnp.inf))
-
-
-def _nearest_ahead(distances: list[Array]) -> Array:
-  nearest = jnp.full_like(distances[0], jnp.inf)
-  for distance in distances:
-    ahead = jnp.where(distance > 0.0, distance, jnp.inf)
-    nearest = jnp.minimum(nearest, ahead)
-  return nearest
+def _ahead(distance: Array) -> Array:
+  """Returns a distance that is ahead, else infinity."""
+  return jnp.where(distance > 0.0, distance, jnp.inf)

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from flax import struct
 import jax
 from jax import Array
+from jax.custom_batching import custom_vmap
 import jax.numpy as jnp
 
 from metajax.core.motion import SHAPES
 from metajax.core.validation import check_choice, check_count
 from metajax.envs.appearance import Appearance, plain
-from metajax.envs.camera import Camera, pixel_directions
+from metajax.envs.camera import Camera, pixel_rays
 from metajax.envs.physics import Measurement
 from metajax.envs.ray_casting import MEET, Vector, normal_at
 from metajax.envs.textures import shade_of
@@ -148,6 +149,9 @@ def render(
 ) -> Picture:
   """Draws one scene from one camera.
 
+  Under `vmap` an accelerator draws all pictures at once, a CPU one after
+  another.
+
   Args:
     scene: the shapes.
     camera: the camera.
@@ -168,25 +172,67 @@ def render(
     check_count(name, value)
   check_count('samples', samples)
   light = Light() if light is None else light
+
+  def draw(scene: Scene, camera: Camera, light: Light) -> Picture:
+    return _draw(
+      scene, camera, light, height, width, samples=samples, shadows=shadows
+    )
+
+  return _one_at_a_time_on_cpu(draw)(scene, camera, light)
+
+
+def _one_at_a_time_on_cpu(
+  draw: Callable[..., Picture],
+) -> Callable[..., Picture]:
+  """Has `vmap` draw picture after picture on a CPU: its cache holds one."""
+  drawn = custom_vmap(draw)
+
+  @drawn.def_vmap
+  def _(axis_size, is_batched, *trees):
+    trees = jax.tree.map(
+      lambda x, batched: (
+        x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x)))
+      ),
+      trees,
+      tuple(is_batched),
+    )
+    if jax.default_backend() == 'cpu':
+      pictures = jax.lax.map(lambda one: drawn(*one), trees)
+    else:
+      pictures = jax.vmap(draw)(*trees)
+    return pictures, jax.tree.map(lambda x: True, pictures)
+
+  return drawn
+
+
+def _draw(
+  scene: Scene,
+  camera: Camera,
+  light: Light,
+  height: int,
+  width: int,
+  *,
+  samples: int,
+  shadows: bool,
+) -> Picture:
+  """Draws one picture; its arguments are those of `render`."""
   rows, columns = height * samples, width * samples
-  directions = pixel_directions(camera, rows, columns).reshape(-1, 3)
-  rays = _vectors(directions)
+  rays = Vector(*(part.ravel() for part in pixel_rays(camera, rows, columns)))
   eye = Vector(*camera.position)
   distances, winners = _first_hits(scene, eye, rays)
   sees = jnp.isfinite(distances)
-  points = jax.vmap(lambda ray, distance: eye.plus(ray, distance))(
-    rays, jnp.where(sees, distances, 0.0)
-  )
+  reached = jnp.where(sees, distances, 0.0)
+  points = eye.plus(rays, reached)
   colours = _shade(scene, light, points, winners, shadows)
   colours = jnp.where(sees[:, None], colours, light.sky[None])
   colours = colours.reshape(height, samples, width, samples, 3).mean((1, 3))
-  depths = -distances * (directions @ camera.axes[:, 2])
 
   def middle(values):
     return values.reshape(rows, columns)[
       samples // 2 :: samples, samples // 2 :: samples
     ]
 
+  depths = -distances * rays.dot(Vector(*camera.axes[:, 2]))
   geoms = jnp.where(sees, jnp.array(scene.geoms)[winners], NOTHING)
   return Picture(
     rgb=jnp.round(255.0 * jnp.clip(colours, 0.0, 1.0)).astype(jnp.uint8),
@@ -251,27 +297,25 @@ def _shade(
   """
   kinds = jnp.array([_KINDS.index(kind) for kind in scene.kinds])
   toward = Vector(*light.direction).normalised()
-
-  def of_point(point, winner):
-    frame = _frame_of(scene, winner)
-    local = frame.inward(point)
-    normal = frame.outward(normal_at(kinds[winner], local, frame.size))
-    shade = 1.0
-    if scene.has_textures:
-      shade = shade_of(scene.texture_seeds[winner], local)
-    return normal, shade
-
-  normals, shades = jax.vmap(of_point)(points, winners)
-  lit = jax.vmap(lambda normal: jnp.maximum(normal.dot(toward), 0.0))(normals)
+  frames = _frame_of(scene, winners)
+  local = frames.inward(points)
+  normals = frames.outward(normal_at(kinds[winners], local, frames.size))
+  lit = jnp.maximum(normals.dot(toward), 0.0)
   if shadows:
-    lifted = jax.vmap(lambda point, normal: point.plus(normal, _LIFT_M))(
-      points, normals
-    )
     rays = Vector(*(jnp.broadcast_to(part, lit.shape) for part in toward))
     # Nothing stands beneath a plane, and nothing is seen from there.
-    blocked, _ = _first_hits(scene, lifted, rays, leave_out='plane')
+    blocked, _ = _first_hits(
+      scene, points.plus(normals, _LIFT_M), rays, leave_out='plane'
+    )
     lit = jnp.where(jnp.isfinite(blocked), 0.0, lit)
-  brightness = shades * (light.ambient + (1.0 - light.ambient) * lit)
+  brightness = light.ambient + (1.0 - light.ambient) * lit
+  if scene.has_textures:
+    # A branch also keeps XLA from fusing all above into each part of it.
+    brightness = jax.lax.cond(
+      jnp.any(scene.texture_seeds != 0),
+      lambda: brightness * shade_of(scene.texture_seeds[winners], local),
+      lambda: brightness,
+    )
   return brightness[:, None] * scene.colours[winners]
 
 
@@ -298,14 +342,19 @@ class _Frame(NamedTuple):
 
 
 def _frame_of(scene: Scene, place: Array) -> _Frame:
+  """Returns the frame of one shape, or of each of several."""
   axes = scene.orientations[place]
   return _Frame(
-    position=Vector(*scene.positions[place]),
-    axes=(Vector(*axes[:, 0]), Vector(*axes[:, 1]), Vector(*axes[:, 2])),
-    size=Vector(*scene.sizes[place]),
+    position=_vector(scene.positions[place]),
+    axes=(
+      _vector(axes[..., 0]),
+      _vector(axes[..., 1]),
+      _vector(axes[..., 2]),
+    ),
+    size=_vector(scene.sizes[place]),
   )
 
 
-def _vectors(rows: Array) -> Vector:
-  """Returns the columns of `[n, 3]` as three contiguous arrays."""
-  return Vector(*rows.T)
+def _vector(parts: Array) -> Vector:
+  """Returns the three numbers of the last axis apart."""
+  return Vector(parts[..., 0], parts[..., 1], parts[..., 2])

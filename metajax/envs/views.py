@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
-from metajax.core.validation import InputError
+import jax
+from jax import Array
+import jax.numpy as jnp
+
+from metajax.core.validation import InputError, check_choice
 from metajax.envs.camera import Camera, camera_of
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.physics import Measurement
-from metajax.envs.renderer import Light, Picture, render, scene_of
+from metajax.envs.renderer import NOTHING, Light, Picture, render, scene_of
 
 
 def camera_view(
@@ -24,8 +28,10 @@ def camera_view(
   """Returns what draws an environment's states, one at a time.
 
   Colours, textures and sizes are the task's own where it has them
-  (`appearance`, `model_fields`). Shapes are placed by MJX, on whichever engine
-  the environment steps: nothing leaves the compiled program.
+  (`appearance`, `model_fields`). Shapes are placed by the engine that the
+  environment steps with. Many states are drawn by `vmap`. A flat environment
+  has one camera and a picture of its own, which is scaled; in it nothing has
+  depth, and no pixel belongs to a shape.
 
   >>> import jax
   >>> from metajax.envs.planar.families import reach2d
@@ -48,11 +54,14 @@ def camera_view(
     `(state) -> Picture`.
 
   Raises:
-    InputError: if the environment has no model, or no such camera or geom.
+    InputError: if the environment is not drawn, or has no such camera or geom.
   """
+  if env.picture is not None:
+    check_choice('camera', camera, ('overview',))
+    return _flat_view(env.picture, height, width)
   if env.model is None:
-    raise InputError(f'env: expected one with a model, got {env.spec.name}')
-  physics = make_physics(env.model, 'mjx')
+    raise InputError(f'env: expected one that is drawn, got {env.spec.name}')
+  physics = make_physics(env.model, 'mjx' if env.holds_physics else 'c')
   scene = scene_of(env.model, hidden=hidden)
   if isinstance(camera, str):
     place = camera_of(env.model, camera)
@@ -74,6 +83,23 @@ def camera_view(
       light=light,
       samples=samples,
       shadows=shadows,
+    )
+
+  return view
+
+
+def _flat_view(
+  picture: Callable[[EnvState], Array], height: int, width: int
+) -> Callable[[EnvState], Picture]:
+  """Returns the view of what has a picture of its own."""
+
+  def view(state: EnvState) -> Picture:
+    own = picture(state).astype(jnp.float32)
+    rgb = jax.image.resize(own, (height, width, 3), 'linear')
+    return Picture(
+      rgb=jnp.round(rgb).astype(jnp.uint8),
+      depth_m=jnp.full((height, width), jnp.inf),
+      segmentation=jnp.full((height, width), NOTHING),
     )
 
   return view

@@ -11,11 +11,12 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.core import durable_files
 from metajax.core.algorithm import Algorithm, init_key
+from metajax.core.errors import one_line
 from metajax.core.validation import InputError
-from metajax.run import durable_files, state_leaves
+from metajax.run import state_leaves
 from metajax.run.checkpoints import Restored
-from metajax.run.errors import one_line
 from metajax.run.programs import Programs
 from metajax.run.schedule import Schedule
 from metajax.run.state_leaves import LeafSpec

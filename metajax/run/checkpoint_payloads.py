@@ -9,9 +9,9 @@ from absl import logging
 import numpy as np
 import orbax.checkpoint as ocp
 
+from metajax.core.errors import one_line
 from metajax.run import manifest as manifests
 from metajax.run import state_leaves
-from metajax.run.errors import one_line
 from metajax.run.manifest import DamagedError, Manifest
 
 _PAYLOAD = 'default'  # orbax's own name of a step's only item

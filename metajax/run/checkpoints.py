@@ -11,17 +11,18 @@ from absl import logging
 import jax
 import orbax.checkpoint as ocp
 
+from metajax.core import durable_files
 from metajax.core.algorithm import Algorithm, init_key
+from metajax.core.errors import StorageError, one_line
 from metajax.core.validation import InputError, check_choice
-from metajax.run import durable_files, state_leaves
 from metajax.run import manifest as manifests
+from metajax.run import state_leaves
 from metajax.run.checkpoint_payloads import (
   payload,
   quiet_orbax,
   read_leaves,
   reason,
 )
-from metajax.run.errors import StorageError, one_line
 from metajax.run.manifest import DamagedError, Manifest
 
 PyTree = Any

@@ -1,11 +1,15 @@
 """Errors that end a run, each with the exit code a script can act upon."""
 
 import errno
-import importlib.metadata
-import sys
 
 import jax
 
+from metajax.core.errors import (
+  RunError,
+  StorageError,
+  one_line,
+  package_versions,
+)
 from metajax.core.validation import InputError
 
 INPUT_EXIT_CODE = 2
@@ -13,13 +17,6 @@ INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 # A disk that is full, over its quota, or may only be read.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-
-
-class RunError(Exception):
-  """Ends a run; the message is one line, the exit code says of what kind."""
-
-  exit_code = 1
 
 
 class Preempted(RunError):
@@ -28,51 +25,16 @@ class Preempted(RunError):
   exit_code = 0
 
 
-class LockedError(RunError):
-  """Another process is writing to the workdir."""
-
-  exit_code = 3
-
-
 class NonFiniteError(RunError):
   """Too many updates in a row were not finite."""
 
   exit_code = 4
 
 
-class StorageError(RunError):
-  """A file could not be written, or nothing intact is left to read."""
-
-  exit_code = 5
-
-
 class MemoryLimitError(RunError):
   """A program needs more memory than its device has."""
 
   exit_code = 6
-
-
-def package_versions() -> dict[str, str]:
-  """Returns the versions of Python and of the packages that shape results."""
-  versions = {'python': sys.version.split()[0]}
-  for package in _PACKAGES:
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      versions[package] = 'absent'
-  return versions
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-  """Returns what an error says, on one line of at most `limit` characters.
-
-  A long one loses its middle: it begins with what failed and ends with why.
-  """
-  text = ' '.join(str(error).split()) or type(error).__name__
-  if len(text) <= limit:
-    return text
-  head = limit // 3
-  return f'{text[:head]}...{text[head + 3 - limit :]}'
 
 
 def is_out_of_memory(error: BaseException) -> bool:

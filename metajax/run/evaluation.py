@@ -9,8 +9,8 @@ import numpy as np
 
 from metajax.core.algorithm import Algorithm, evaluation_key
 from metajax.core.compilation import compile_hot
+from metajax.core.durable_files import jsonable, write_json
 from metajax.core.validation import InputError
-from metajax.run.durable_files import jsonable, write_json
 
 PyTree = Any
 

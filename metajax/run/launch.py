@@ -18,7 +18,10 @@ from metajax.core.sweeps import sweep
 from metajax.core.validation import check_choice, reject
 from metajax.run.compilation_cache import share_compiled_programs
 from metajax.run.devices import choose_devices
-from metajax.run.errors import MemoryLimitError, describe_failure
+from metajax.run.errors import (
+  MemoryLimitError,
+  describe_failure,
+)
 from metajax.run.evaluation import evaluate, summarise, write_evaluation
 from metajax.run.experiment import Baseline, Experiment, Preset, Report
 from metajax.run.flags import (

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.algorithm import Algorithm
+from metajax.core.durable_files import jsonable
+from metajax.core.errors import StorageError
 from metajax.core.validation import InputError, check_count, reject
 from metajax.run import checkpoints as checkpointing
 from metajax.run import evaluation as evaluations
 from metajax.run import metrics as metric_writers
 from metajax.run.bad_steps import dump_bad_step, replay
 from metajax.run.checkpoints import BEST, LAST, Checkpoints
-from metajax.run.durable_files import jsonable
 from metajax.run.errors import (
   NonFiniteError,
   Preempted,
-  StorageError,
   is_out_of_memory,
   memory_limit_error,
 )

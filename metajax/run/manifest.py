@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metajax.core import durable_files
+from metajax.core.errors import one_line, package_versions
 from metajax.core.validation import InputError
-from metajax.run import durable_files
-from metajax.run.errors import one_line, package_versions
 from metajax.run.state_leaves import LeafSpec, digest
 
 FORMAT_VERSION = 1

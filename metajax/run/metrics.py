@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from absl import logging
 
-from metajax.run import durable_files
-from metajax.run.errors import StorageError, one_line
+from metajax.core import durable_files
+from metajax.core.errors import StorageError, one_line
 
 # One row as JSON holds it: numbers, null, or lists of them under a sweep.
 Row = dict[str, Any]

@@ -14,9 +14,9 @@ from matplotlib.patches import Polygon
 import numpy as np
 from PIL import Image
 
+from metajax.core.durable_files import write_whole
 from metajax.core.motion import SHAPES, Motion
 from metajax.core.validation import InputError, check_choice, check_count
-from metajax.run.durable_files import write_whole
 
 _INK = '#1f2933'
 _GROUND = '#8a97a3'

@@ -3,26 +3,22 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 from pathlib import Path
 import shlex
-import socket
 import sys
-import time
 from typing import Any
 
 import jax
 
+from metajax.core import durable_files
+from metajax.core.directory_lock import lock
+from metajax.core.errors import one_line, package_versions
 from metajax.core.validation import InputError, reject
-from metajax.run import durable_files
-from metajax.run.errors import LockedError, one_line, package_versions
 from metajax.run.schedule import Schedule
 
 FORMAT_VERSION = 1
-_LOCK = '.lock'
 _OURS = ('config.json', 'metrics.jsonl', 'evaluation.json', 'checkpoints')
 
 
@@ -110,32 +106,6 @@ def open_workdir(
     yield workdir
 
 
-@contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-  """Holds a directory against other writers; freed when the process ends.
-
-  Raises:
-    LockedError: naming the process and host that hold it.
-    StorageError: if the lock cannot be written.
-  """
-  with durable_files.storage_errors(f'cannot lock {directory}'):
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise LockedError(
-        f'{directory} is locked by {_holder(descriptor)}'
-      ) from None
-    with durable_files.storage_errors(f'cannot lock {directory}'):
-      os.ftruncate(descriptor, 0)
-      holder = f'process {os.getpid()} on {socket.gethostname()}'
-      os.pwrite(descriptor, holder.encode(), 0)
-    yield
-  finally:
-    os.close(descriptor)
-
-
 def config_hash(config: Mapping[str, Any], seed: int) -> str:
   """Returns the SHA-256 of a config and seed, whatever the order of fields."""
   text = json.dumps({'config': _as_json(config), 'seed': seed}, sort_keys=True)
@@ -217,13 +187,3 @@ def _write_config(workdir: Workdir, config, seed, schedule: Schedule) -> None:
       'command': shlex.join(sys.argv),
     },
   )
-
-
-def _holder(descriptor: int) -> str:
-  """Returns who holds a lock; waits for a winner who has not yet signed."""
-  for _ in range(10):
-    text = os.pread(descriptor, 200, 0).decode(errors='replace').strip()
-    if text:
-      return text
-    time.sleep(0.02)
-  return 'another process'

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
-from metajax.envs.camera import camera_of, look_at, pixel_directions
+from metajax.envs.camera import camera_of, look_at, pixel_rays
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import make_physics
 from metajax.envs.navigation import navigation
@@ -71,7 +71,8 @@ def test_segmentation_and_depth_are_those_of_mujocos_rays(name):
   data.mocap_pos[:] = state.physics.mocap_pos
   data.mocap_quat[:] = state.physics.mocap_quat
   mujoco.mj_forward(model, data)
-  directions = np.asarray(pixel_directions(camera, HEIGHT, WIDTH), float)
+  rays = pixel_rays(camera, HEIGHT, WIDTH)
+  directions = np.stack([np.asarray(part, float) for part in rays], axis=-1)
   origin, geom = np.asarray(camera.position, float), np.zeros(1, np.int32)
   distances, geoms = np.zeros((2, HEIGHT, WIDTH))
   for row, column in np.ndindex(HEIGHT, WIDTH):
@@ -152,7 +153,8 @@ def test_one_jitted_batch_equals_single_pictures():
   env = build('placing')
   view = camera_view(env, 'robot', height=20, width=24)
   task_keys, reset_keys = jax.random.split(jax.random.key(0), (2, 3))
-  states = jax.vmap(env.reset)(jax.vmap(env.sample_task)(task_keys), reset_keys)
+  tasks = jax.jit(jax.vmap(env.sample_task))(task_keys)
+  states = jax.jit(jax.vmap(env.reset))(tasks, reset_keys)
   batch = jax.jit(jax.vmap(view))(states)
   assert batch.rgb.shape == (3, 20, 24, 3)
   assert batch.rgb.dtype == jnp.uint8
@@ -163,8 +165,27 @@ def test_one_jitted_batch_equals_single_pictures():
   assert len({bytes(np.asarray(picture)) for picture in batch.rgb}) == 3
 
 
+def test_a_flat_world_is_drawn_by_the_same_call():
+  env = make_environment('spriteworld')
+
+  @jax.jit
+  def draw():
+    state = env.reset(env.sample_task(jax.random.key(0)), jax.random.key(1))
+    same = camera_view(env, height=80, width=80)(state)
+    small = camera_view(env, height=40, width=60)(state)
+    return same, small, env.picture(state)
+
+  same, small, own = draw()
+  np.testing.assert_array_equal(same.rgb, own)
+  assert small.rgb.shape == (40, 60, 3)
+  assert small.rgb.dtype == jnp.uint8
+  assert (np.asarray(small.segmentation) == NOTHING).all()
+  with pytest.raises(InputError, match='camera: expected one of overview'):
+    camera_view(env, 'robot', height=8, width=8)
+
+
 def test_what_cannot_be_drawn_is_named():
-  with pytest.raises(InputError, match='env: expected one with a model'):
+  with pytest.raises(InputError, match='env: expected one that is drawn'):
     camera_view(navigation(), height=8, width=8)
   env = build('placing')
   with pytest.raises(InputError, match='camera: expected one of .*overview'):

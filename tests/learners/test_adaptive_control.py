@@ -115,6 +115,26 @@ def test_it_keeps_the_contract_of_an_algorithm():
   )
 
 
+def test_a_bound_on_the_outer_gradient_acts_only_where_it_is_exceeded():
+  small = CONFIG.replace(
+    num_rollouts=4, max_rollouts=8, num_epochs=1, num_sequences=2
+  )
+
+  @jax.jit
+  def trained_with(bound):
+    config = small.replace(max_gradient_norm=bound)
+    algorithm = adaptive_control(flipped_motor(), gbac(), config, CONDITIONS)
+    state = algorithm.init((), jax.random.key(0))
+    state, _ = algorithm.step((), state, jax.random.key(1))
+    return state.params['model']
+
+  loose, looser, tight = map(trained_with, (1e6, 1e7, 1e-6))
+  chosen = jax.tree.leaves(jax.tree.map(jnp.array_equal, loose, looser))
+  assert all(chosen)
+  moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), loose, tight)
+  assert min(jax.tree.leaves(moved)) > 1e-5
+
+
 def test_it_learns_which_way_the_motor_is_wired(trained):
   # Which way is known after a window; random plans are not the best ones.
   best = 0.1 * (HORIZON - CONFIG.past)
@@ -272,6 +292,8 @@ def test_every_condition_has_an_oracle_of_its_own():
   ('change', 'message'),
   [
     ({'inner_lr': -1.0}, 'inner_lr: expected'),
+    ({'evaluated_inner_lr': 0.0}, 'evaluated_inner_lr: expected'),
+    ({'max_gradient_norm': 0.0}, 'max_gradient_norm: expected'),
     ({'past': 0}, 'past: expected'),
     ({'horizon': 16}, 'horizon: expected more steps than past'),
     ({'recurrent_future': 32}, r'horizon: .*past \+ recurrent_future = 40'),

@@ -19,7 +19,8 @@ import signal
 import sys
 import time
 
-from metajax.run import checkpoints, durable_files, metrics
+from metajax.core import durable_files
+from metajax.run import checkpoints, metrics
 from metajax.run import manifest as manifests
 from metajax.run.errors import describe_failure
 from metajax.run.loop import run

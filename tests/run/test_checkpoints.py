@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from metajax.core.errors import StorageError
 from metajax.core.validation import InputError
 from metajax.run import checkpoints as checkpointing
 from metajax.run import manifest as manifests
@@ -19,7 +20,6 @@ from metajax.run.checkpoints import (
   restore_best,
   restore_latest,
 )
-from metajax.run.errors import StorageError
 from metajax.run.loop import run
 from metajax.run.schedule import Schedule
 from tests.run import probes

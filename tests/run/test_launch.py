@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.run import durable_files
+from metajax.core import durable_files
 from metajax.run.launch import launch
 from tests.run.quadratic import EXPERIMENTS
 

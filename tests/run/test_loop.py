@@ -15,7 +15,10 @@ from metajax.core.algorithm import (
 )
 from metajax.core.validation import InputError
 from metajax.run.bad_steps import load_bad_step
-from metajax.run.errors import MemoryLimitError, NonFiniteError
+from metajax.run.errors import (
+  MemoryLimitError,
+  NonFiniteError,
+)
 from metajax.run.loop import run
 from metajax.run.metrics import read_rows
 from metajax.run.schedule import Schedule

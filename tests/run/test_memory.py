@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from experiments import adaptive_control, maml_rl
 from experiments.maml import EXPERIMENTS
 from metajax.run import launch as launching
 from metajax.run import memory
@@ -84,3 +85,10 @@ def test_too_large_a_batch_names_one_that_fits(tmp_path, monkeypatch, capsys):
   assert code == 6, said
   advised = int(said.split('--config.meta_batch_size=')[1].split(' fits')[0])
   assert 25 <= advised < 20_000
+
+
+@pytest.mark.parametrize('module', [adaptive_control, maml_rl])
+def test_what_the_advice_would_name_is_a_count_of_the_config(module):
+  for experiment in module.EXPERIMENTS:
+    for preset in experiment.presets.values():
+      assert getattr(preset.config, experiment.memory_field) >= 1

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from metajax.core.durable_files import jsonable
+from metajax.core.errors import StorageError
 from metajax.run import metrics
-from metajax.run.durable_files import jsonable
-from metajax.run.errors import StorageError
 from metajax.run.evaluation import summarise
 
 

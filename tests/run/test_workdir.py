@@ -10,21 +10,20 @@ import threading
 import jax
 import pytest
 
+from metajax.core.directory_lock import lock
+from metajax.core.errors import LockedError, RunError, StorageError
 from metajax.core.validation import InputError
 from metajax.run.errors import (
-  LockedError,
   MemoryLimitError,
   NonFiniteError,
   Preempted,
-  RunError,
-  StorageError,
   describe_failure,
 )
 from metajax.run.loop import run
 from metajax.run.progress import Progress, time_left
 from metajax.run.schedule import Schedule
 from metajax.run.signals import StopSignals
-from metajax.run.workdir import config_hash, lock, open_workdir, read_config
+from metajax.run.workdir import config_hash, open_workdir, read_config
 from tests.run import probes
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +33,8 @@ SCHEDULE = Schedule(num_steps=2, log_every=2)
 _RACE = """
 import os, sys, time
 from pathlib import Path
-from metajax.run.errors import LockedError
-from metajax.run.workdir import lock
+from metajax.core.errors import LockedError
+from metajax.core.directory_lock import lock
 
 def contend(start):
   os.read(start, 1)

@@ -216,7 +216,7 @@ def build_spriteworld(
       start,
       footprints,
       sprites.sides,
-    ),
+    )._replace(picture=render),
     model=model,
     sprites=sprites,
     sample=sample,

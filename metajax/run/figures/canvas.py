@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 import numpy as np
 
-from metajax.run.durable_files import write_whole
+from metajax.core.durable_files import write_whole
 
 # Told apart by people who see fewer colours, too (Okabe and Ito 2008; the last
 # of Tol 2021).

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metajax.run.errors import StorageError, one_line
+from metajax.core.errors import StorageError, one_line
 
 
 @contextlib.contextmanager
