@@ -4,7 +4,8 @@ Every comparison is a ratio of medians in one process, the two sides asked in
 turn, so that it holds on a machine whose speed drifts.
 
   python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
-  python -m experiments.benchmark --part=control,camera
+  python -m experiments.benchmark --part=control
+  python -m experiments.benchmark --part=camera
 """
 
 import functools
@@ -41,7 +42,7 @@ from metajax.learners.policy_adaptation import (
 from metajax.learners.policy_outer_step import outer_step
 from metajax.learners.predictive_control import predictive_controller
 from metajax.run import Schedule, run
-from metajax.run.devices import choose_devices
+from metajax.run.devices import choose_devices, make_each_core_a_device
 
 _PARTS = (
   'sinusoid',
@@ -65,6 +66,8 @@ _NUM_COLUMNS = _NUM_SETTINGS * _NUM_SEEDS
 def main(argv):
   """Runs the parts that were asked for."""
   del argv
+  if _PART.value == ['camera']:
+    make_each_core_a_device()
   num_devices = choose_devices(None, _NUM_COLUMNS)
   device = jax.devices()[0]
   print(f'{device.device_kind}, {jax.device_count()} device(s)')

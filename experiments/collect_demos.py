@@ -34,6 +34,7 @@ from metajax.demos.set_index import Index
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import ENGINES
 from metajax.run.compilation_cache import share_compiled_programs
+from metajax.run.devices import make_each_core_a_device
 from metajax.run.errors import Preempted, describe_failure
 from metajax.run.flags import parse
 from metajax.run.progress import time_left
@@ -91,6 +92,7 @@ def _execute(argv: Sequence[str]) -> None:
     raise reject('--out', 'a directory', values['out'].value)
   recipe = _recipe_of(values)
   check_recipe(recipe)
+  make_each_core_a_device()
   share_compiled_programs()
   collect(Path(values['out'].value), recipe, resume=values['resume'].value)
 

