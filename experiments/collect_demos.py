@@ -26,11 +26,11 @@ from typing import NoReturn
 from absl import flags, logging
 
 from metajax.core.validation import check_choice, reject
-from metajax.demos.catalogue import TEACHERS, make_teacher, styles_of
 from metajax.demos.collection import Collected, collect_set
 from metajax.demos.demonstration_set import open_demonstrations
 from metajax.demos.recipe import KEEPS, Recipe, View, check_recipe
 from metajax.demos.set_index import Index
+from metajax.demos.teachers.catalogue import TEACHERS, make_teacher, styles_of
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import ENGINES
 from metajax.run.compilation_cache import share_compiled_programs

@@ -1,6 +1,7 @@
-"""Draws every scene that a camera sees: a training and a held-out task each.
+"""Draws every scene that a camera sees, or what every teacher shows in it.
 
-python -m experiments.contact_sheet --out=runs/contact_sheet.png
+python -m experiments.contact_sheet --out=runs/scenes.png
+python -m experiments.contact_sheet --teachers --out=runs/teachers.png
 """
 
 from pathlib import Path
@@ -14,13 +15,22 @@ import numpy as np
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice
+from metajax.demos.teachers.catalogue import TEACHERS, make_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.environment import Env, EnvState, held_out
 from metajax.envs.views import camera_view
 from metajax.run.errors import describe_failure
+from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.figures.picture_grids import picture_grid
 
+_NUM_FRAMES = 6  # of an episode
+_STEPS_AFTER = 10  # of success that are shown
+
 _OUT = flags.DEFINE_string('out', 'runs/contact_sheet.png', 'the PNG to write')
+_TEACHERS = flags.DEFINE_boolean(
+  'teachers', False, 'frames of an episode of each teacher'
+)
 _FAMILY = flags.DEFINE_list('family', [], 'which families; all')
 _SIZE = flags.DEFINE_integer('size', 96, 'rows and columns of a picture', 1)
 _SAMPLES = flags.DEFINE_integer('samples', 2, 'rays a pixel and axis', 1)
@@ -34,9 +44,11 @@ def main(argv):
   try:
     if argv[1:]:
       raise InputError(f'{argv[1]}: expected flags only')
+    known = TEACHERS if _TEACHERS.value else FAMILIES
     for name in _FAMILY.value:
-      check_choice('--family', name, tuple(FAMILIES))
-    draw_sheet(Path(_OUT.value), _FAMILY.value or list(FAMILIES))
+      check_choice('--family', name, tuple(known))
+    draw = draw_teachers if _TEACHERS.value else draw_scenes
+    draw(Path(_OUT.value), _FAMILY.value or list(known))
   except Exception as error:
     message, code = describe_failure(error)
     if code == 1:
@@ -45,8 +57,8 @@ def main(argv):
     sys.exit(code)
 
 
-def draw_sheet(path: Path, names: list[str]) -> None:
-  """Draws the scenes of some families; those without one are left out."""
+def draw_scenes(path: Path, names: list[str]) -> None:
+  """Draws a training and a held-out task of each family that is drawn."""
   pictures = {}
   for name in names:
     pair = first_pictures(
@@ -57,6 +69,50 @@ def draw_sheet(path: Path, names: list[str]) -> None:
       print(name, flush=True)
   picture_grid(path, pictures, num_columns=_COLUMNS.value)
   print(path)
+
+
+def draw_teachers(path: Path, names: list[str]) -> None:
+  """Draws some frames of an episode of each family's teacher."""
+  rows = {}
+  for name in names:
+    rows[name] = episode_frames(
+      name, size=_SIZE.value, samples=_SAMPLES.value, seed=_SEED.value
+    )
+    print(name, flush=True)
+  filmstrip(path, rows)
+  print(path)
+
+
+def episode_frames(
+  name: str, *, size: int, samples: int, seed: int
+) -> np.ndarray:
+  """Returns what a family's teacher shows, up to its success.
+
+  Args:
+    name: of the family.
+    size: rows and columns of a picture.
+    samples: rays a pixel and axis.
+    seed: of task and episode.
+
+  Returns:
+    [6, size, size, 3] uint8, evenly spaced in time.
+  """
+  env = make_environment(name, physics='c')
+  teacher = make_teacher(name, env)
+  view = camera_view(env, height=size, width=size, samples=samples)
+
+  def frames(key: Array) -> Array:
+    task_key, episode_key = jax.random.split(key)
+    task = env.sample_task(task_key)
+    states = run_teacher(env, teacher, task, episode_key).states
+    succeeds = jnp.cumsum(states.metrics['success'] > 0) >= _STEPS_AFTER
+    last = jnp.where(succeeds[-1], jnp.argmax(succeeds), env.spec.horizon)
+    chosen = jnp.round(jnp.linspace(0, last, _NUM_FRAMES)).astype(jnp.int32)
+    some = jax.tree.map(lambda x: x[chosen], states)
+    return jax.vmap(lambda state: view(state).rgb)(some)
+
+  program = compile_hot(frames, holds_physics=env.holds_physics)
+  return np.asarray(program(jax.random.key(seed)))
 
 
 def first_pictures(

@@ -23,9 +23,9 @@ import numpy as np
 from experiments.robot_speeds import print_speeds
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError, check_choice, reject
-from metajax.demos.catalogue import TEACHERS, make_teacher
-from metajax.demos.styles import STYLES
-from metajax.demos.teacher import Teacher, run_teacher
+from metajax.demos.teachers.catalogue import TEACHERS, make_teacher
+from metajax.demos.teachers.styles import STYLES
+from metajax.demos.teachers.teacher import Teacher, run_teacher
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env, EnvState, held_out

@@ -27,7 +27,7 @@ from metajax.demos.named_leaves import named_leaves
 from metajax.demos.recipe import Recipe, View, check_recipe
 from metajax.demos.set_index import SPLITS, FieldSpec, Index
 from metajax.demos.set_writer import SetWriter, open_writer
-from metajax.demos.teacher import Demonstration, Teacher, run_teacher
+from metajax.demos.teachers.teacher import Demonstration, Teacher, run_teacher
 from metajax.envs.environment import Env, EnvState, Task, held_out
 from metajax.envs.views import camera_view
 

@@ -47,7 +47,7 @@ class Recipe:
   Attributes:
     family: name of the family of tasks.
     physics: name of the engine.
-    style: how its teacher acts (`metajax.demos.catalogue.styles_of`).
+    style: how its teacher acts (`metajax.demos.teachers.catalogue.styles_of`).
     seed: decides every random number, in [0, 2^31).
     num_tasks: training tasks.
     num_validation_tasks: tasks of the same distribution, kept apart.

@@ -11,11 +11,11 @@ from metajax.core import durable_files
 from metajax.core.compilation import compile_hot
 from metajax.core.errors import LockedError, StorageError
 from metajax.core.validation import InputError
-from metajax.demos.catalogue import make_teacher
 from metajax.demos.collection import collect_set
 from metajax.demos.demonstration_set import open_demonstrations
 from metajax.demos.recipe import Recipe, View
 from metajax.demos.recorded_states import recorded_state
+from metajax.demos.teachers.catalogue import make_teacher
 from metajax.envs.catalogue import make_environment
 from metajax.envs.views import camera_view
 from tests.demos import walks

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from metajax.demos.collection import collect_set
 from metajax.demos.recipe import Recipe
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvSpec, first_state
 
 HORIZON = 5

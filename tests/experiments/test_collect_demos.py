@@ -108,7 +108,7 @@ def test_list(capsys):
     (['--family=pusher', '--out=x', '--seed=-1'], 'seed'),
     (['--family=pusher', '--out=x', 'now'], 'flags only'),
     (['--family=reach2d', '--out=x', '--camera=front'], 'camera'),
-    (['--family=spriteworld', '--out=x'], 'camera'),
+    (['--family=spriteworld', '--out=x', '--camera=robot'], 'camera'),
   ],
 )
 def test_mistakes_take_one_line(tmp_path, monkeypatch, capsys, flags, said):

@@ -1,5 +1,9 @@
 """How columns are shared among cores."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -35,3 +39,24 @@ def test_what_is_asked_for_is_taken():
 def test_more_than_there_are_is_refused():
   with pytest.raises(InputError, match='--devices: expected at most'):
     choose_devices(jax.device_count() + 1, 1)
+
+
+@pytest.mark.parametrize('asked', [None, '3'])
+def test_each_core_becomes_a_device_unless_asked_otherwise(asked):
+  code = (
+    'import jax; from metajax.run import devices;'
+    ' devices._num_cores = lambda: 2; devices.make_each_core_a_device();'
+    ' print(jax.device_count())'
+  )
+  environment = dict(os.environ)
+  environment.pop('JAX_NUM_CPU_DEVICES', None)
+  if asked:
+    environment['JAX_NUM_CPU_DEVICES'] = asked
+  told = subprocess.run(
+    [sys.executable, '-c', code],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert told.stdout.split() == [asked or '2']

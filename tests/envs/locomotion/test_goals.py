@@ -8,8 +8,8 @@ import pytest
 
 from metajax.core.compilation import compile_hot
 from metajax.core.validation import InputError
-from metajax.demos.planning import PlanningConfig, planner
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.planning import PlanningConfig, planner
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.engines import load_model
 from metajax.envs.locomotion.goals import LocomotionTask, ant, half_cheetah
 from metajax.testing.environments import check_environment

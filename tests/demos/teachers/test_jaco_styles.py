@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.demos.jaco_styles import OPERATOR_A, OPERATOR_B, Phase
+from metajax.demos.teachers.jaco_styles import OPERATOR_A, OPERATOR_B, Phase
 
 # Of each operator: speed m/s, tilt deg, lift m, pauses, pause s, misses,
 # detours.

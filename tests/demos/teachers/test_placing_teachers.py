@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from metajax.core.compilation import compile_hot
-from metajax.demos.hand_teacher import (
+from metajax.demos.teachers.hand import (
   hand_placing_teacher,
   hand_pushing_teacher,
 )
-from metajax.demos.placing_teacher import placing_teacher
-from metajax.demos.pushing_teacher import pushing_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.placing import placing_teacher
+from metajax.demos.teachers.pushing import pushing_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.environment import held_out
 from metajax.envs.gripper_arm.demonstrator_hand import demonstrator_hand
 from metajax.envs.gripper_arm.placing import pick_and_place, placing

@@ -10,8 +10,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
-from metajax.demos.jaco_styles import OPERATOR_A, OPERATOR_B, Operator
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.jaco_styles import OPERATOR_A, OPERATOR_B, Operator
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import EnvState
 
 

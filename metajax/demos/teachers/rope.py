@@ -5,7 +5,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.rollout import guarded_step
 from metajax.envs.rope import MAX_PUSH_M, NUM_PEARLS

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.demos.table_teacher import table_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.table import table_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.environment import held_out
 from metajax.envs.table.arrangement import table
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.learner import PyTree
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import EnvState
 from metajax.envs.planar.arm import CONTROL_PERIOD_S, MAX_VELOCITY, direction
 from metajax.envs.planar.key import GOAL_ANGLE_RAD

@@ -6,8 +6,8 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.demos.placing_teacher import hand_pose, turn_towards
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.placing import hand_pose, turn_towards
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 
 _GAIN_PER_S = 5.0

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.demos.jaco_scene import hand_orientation
-from metajax.demos.jaco_styles import (
+from metajax.demos.teachers.jaco import jaco_teacher
+from metajax.demos.teachers.jaco_scene import hand_orientation
+from metajax.demos.teachers.jaco_styles import (
   OPERATOR_A,
   OPERATOR_B,
   JacoStyle,
   Phase,
 )
-from metajax.demos.jaco_teacher import jaco_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.jaco.stacking import jaco
 from metajax.envs.kinematics import rotate
 

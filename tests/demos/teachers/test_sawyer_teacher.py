@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metajax.demos.sawyer_plans import AROUND_WALL, GUIDED_PLANS, PLANS
-from metajax.demos.sawyer_teacher import sawyer_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.sawyer import sawyer_teacher
+from metajax.demos.teachers.sawyer_plans import AROUND_WALL, GUIDED_PLANS, PLANS
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.sawyer.around_wall import push_around_wall
 from metajax.envs.sawyer.families import FAMILIES
 from metajax.envs.sawyer.guided import guided_door, guided_push

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from metajax.core.compilation import compile_hot
-from metajax.demos.arm_forces_teacher import arm_forces_teacher
-from metajax.demos.joint_torques import mass_matrix
-from metajax.demos.pusher_teacher import pusher_teacher
-from metajax.demos.reacher_teacher import reacher_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.arm_forces import arm_forces_teacher
+from metajax.demos.teachers.joint_torques import mass_matrix
+from metajax.demos.teachers.pusher import pusher_teacher
+from metajax.demos.teachers.reacher import reacher_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.engines import load_model, make_physics
 from metajax.envs.environment import held_out
 from metajax.envs.kinematics import chain_to

@@ -5,30 +5,35 @@ import functools
 from typing import NamedTuple
 
 from metajax.core.validation import check_choice
-from metajax.demos.arm_forces_teacher import arm_forces_teacher
-from metajax.demos.hand_teacher import (
+from metajax.demos.teachers.arm_forces import arm_forces_teacher
+from metajax.demos.teachers.hand import (
   hand_placing_teacher,
   hand_pushing_teacher,
 )
-from metajax.demos.jaco_styles import Operator
-from metajax.demos.jaco_teacher import jaco_teacher, plain_style
-from metajax.demos.placing_teacher import placing_teacher
-from metajax.demos.planar_teacher import (
+from metajax.demos.teachers.jaco import jaco_teacher, plain_style
+from metajax.demos.teachers.jaco_styles import Operator
+from metajax.demos.teachers.placing import placing_teacher
+from metajax.demos.teachers.planar import (
   insertion_teacher,
   key_teacher,
   reach3d_teacher,
   reach_teacher,
 )
-from metajax.demos.pusher_teacher import pusher_teacher
-from metajax.demos.pushing_teacher import pushing_teacher
-from metajax.demos.reacher_teacher import reacher_teacher
-from metajax.demos.rope_teacher import rope_teacher
-from metajax.demos.sawyer_plans import AROUND_WALL, GUIDED_PLANS, PLANS, Plan
-from metajax.demos.sawyer_teacher import sawyer_teacher
-from metajax.demos.spriteworld_teacher import spriteworld_teacher
-from metajax.demos.styles import STYLES, Style, WaypointStyle, styled
-from metajax.demos.table_teacher import table_teacher
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.pusher import pusher_teacher
+from metajax.demos.teachers.pushing import pushing_teacher
+from metajax.demos.teachers.reacher import reacher_teacher
+from metajax.demos.teachers.rope import rope_teacher
+from metajax.demos.teachers.sawyer import sawyer_teacher
+from metajax.demos.teachers.sawyer_plans import (
+  AROUND_WALL,
+  GUIDED_PLANS,
+  PLANS,
+  Plan,
+)
+from metajax.demos.teachers.spriteworld import spriteworld_teacher
+from metajax.demos.teachers.styles import STYLES, Style, WaypointStyle, styled
+from metajax.demos.teachers.table import table_teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env
 from metajax.envs.spriteworld.world import build_spriteworld
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from metajax.core.compilation import compile_hot
-from metajax.demos.planar_teacher import (
+from metajax.demos.teachers.planar import (
   insertion_teacher,
   key_teacher,
   reach3d_teacher,
   reach_teacher,
 )
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.environment import held_out
 from metajax.envs.planar.families import (
   key2d,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
-from metajax.demos.catalogue import TEACHERS, make_teacher, styles_of
-from metajax.demos.styles import STYLES, Style, styled
-from metajax.demos.teacher import Teacher, run_teacher
+from metajax.demos.teachers.catalogue import TEACHERS, make_teacher, styles_of
+from metajax.demos.teachers.styles import STYLES, Style, styled
+from metajax.demos.teachers.teacher import Teacher, run_teacher
 from metajax.envs.navigation import navigation
 from metajax.envs.sawyer.guided import guided_door
 from metajax.envs.sawyer.tasks import make_sawyer

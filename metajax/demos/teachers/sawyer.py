@@ -11,9 +11,9 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.demos.sawyer_plans import PLANS, Anchor, Plan, Stage
-from metajax.demos.styles import WaypointStyle
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.sawyer_plans import PLANS, Anchor, Plan, Stage
+from metajax.demos.teachers.styles import WaypointStyle
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.sawyer.hand import HAND_HIGH, HAND_LOW, TOOL_OFFSET
 

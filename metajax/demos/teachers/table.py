@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.core.learner import PyTree
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.table.arrangement import OBJECTS, PAIRS, positions_of
 

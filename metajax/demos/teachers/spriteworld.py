@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
 from metajax.core.validation import check_choice
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import EnvState
 from metajax.envs.spriteworld.tabular import FORBIDDEN, hard_values, soft_values
 from metajax.envs.spriteworld.world import NUM_CELLS, SpriteWorld

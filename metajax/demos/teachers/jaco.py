@@ -9,14 +9,14 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import check_choice
-from metajax.demos.jaco_scene import (
+from metajax.demos.teachers.jaco_scene import (
   Scene,
   hand_orientation,
   scene_reader,
   turn_to_target,
 )
-from metajax.demos.jaco_styles import JacoStyle, Phase
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.jaco_styles import JacoStyle, Phase
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.jaco.stacking import STAGES

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from metajax.demos.rope_teacher import rope_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.rope import rope_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.rope import rope
 
 

@@ -6,7 +6,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.gripper_arm.control import POINT_DISTANCE_M
 

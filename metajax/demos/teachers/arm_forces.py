@@ -4,8 +4,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
-from metajax.demos.joint_torques import velocity_controller
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.joint_torques import velocity_controller
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.kinematics import (
@@ -24,7 +24,7 @@ def arm_forces_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
 
   The box's velocity, proportional to its distance from the goal, becomes
   joint velocities by damped least squares and these torques, less `J^T f` of
-  the force that the task tells (`metajax.demos.joint_torques`).
+  the force that the task tells (`metajax.demos.teachers.joint_torques`).
 
   Args:
     env: `metajax.envs.torque_arms.arm_forces.arm_forces`.

@@ -5,9 +5,9 @@ from typing import NamedTuple
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.demos.placing_teacher import look, turn_towards
-from metajax.demos.pushing_teacher import look_at_objects, push_goals
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.placing import look, turn_towards
+from metajax.demos.teachers.pushing import look_at_objects, push_goals
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.environment import Env, EnvState
 
 _NUM_JOINTS = 6

@@ -5,8 +5,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
-from metajax.demos.joint_torques import velocity_controller
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.joint_torques import velocity_controller
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 
@@ -25,7 +25,7 @@ def reacher_teacher(
     `a = atan2(y, x) - atan2(l_2 sin b, l_1 + l_2 cos b)`,
 
   and of the two the nearer ones are taken. Joint velocities are proportional
-  to what is left to turn (`metajax.demos.joint_torques`).
+  to what is left to turn (`metajax.demos.teachers.joint_torques`).
 
   Args:
     env: `metajax.envs.torque_arms.reacher.reacher`.

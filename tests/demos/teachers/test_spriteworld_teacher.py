@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
-from metajax.demos.spriteworld_teacher import spriteworld_teacher
-from metajax.demos.teacher import run_teacher
+from metajax.demos.teachers.spriteworld import spriteworld_teacher
+from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.spriteworld.tabular import expected_visits, soft_values
 from metajax.envs.spriteworld.world import build_spriteworld
 

@@ -7,8 +7,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.learner import PyTree
-from metajax.demos.joint_torques import velocity_controller
-from metajax.demos.teacher import Teacher
+from metajax.demos.teachers.joint_torques import velocity_controller
+from metajax.demos.teachers.teacher import Teacher
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.kinematics import (
@@ -35,7 +35,8 @@ def pusher_teacher(env: Env, *, physics: str = 'mjx') -> Teacher:
   the side of the target that faces `u`, above the objects; lowers it there;
   and moves it against `u`, as fast as the target is far from the disc. The
   finger's velocity becomes joint velocities by damped least squares, with the
-  finger kept upright, and these torques (`metajax.demos.joint_torques`).
+  finger kept upright, and these torques
+  (`metajax.demos.teachers.joint_torques`).
 
   Args:
     env: `metajax.envs.torque_arms.pusher.pusher`.
