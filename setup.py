@@ -7,7 +7,7 @@ import setuptools
 HERE = pathlib.Path(__file__).parent
 README = HERE / 'README.md'
 
-VIDEO = ['mediapy>=1.2', 'imageio-ffmpeg>=0.5']
+VIDEO = ['imageio-ffmpeg>=0.5']
 TENSORBOARD = ['tensorboardX>=2.6.5']
 DEMOS = ['minari[hdf5]>=0.5.4']
 # It imports packaging without asking for it.

@@ -33,11 +33,13 @@ from metajax.envs.motion import motion_of_states
 from metajax.envs.views import camera_view
 from metajax.run.errors import describe_failure
 from metajax.run.figures.filmstrips import filmstrip
+from metajax.run.frames import write_frames
 from metajax.run.videos import write_motion_page
 
 _CONTROLLERS = ('random', 'teacher')
 _STRIP_FRAMES = 6
-_STRIP_SIZE = {'height': 120, 'width': 160}
+_VIDEO_FRAMES = 60
+_FRAME_SIZE = {'height': 120, 'width': 160}
 
 _LIST = flags.DEFINE_boolean('list', False, 'print the families')
 _FAMILY = flags.DEFINE_list('family', [], 'which families; all for tables')
@@ -117,11 +119,12 @@ def play(name: str) -> None:
   for i in range(_EPISODES.value):
     said = '' if successes is None else f', success {bool(successes[i])}'
     print(f'{name}, task {i}: return {returns[i]:.2f}{said}')
-  if env.model is None:
+  if env.model is None and env.picture is None:
     return
   strip = Path(_WORKDIR.value) / f'{name}.png'
-  draw_strip(strip, env, states, title=f'{name}, {controller.name}')
-  print(strip)
+  draw_pictures(strip, env, states, title=f'{name}, {controller.name}')
+  if env.model is None:
+    return
   page = strip.with_suffix('.html')
   motions = {
     f'task {i}': motion_of_states(
@@ -133,26 +136,43 @@ def play(name: str) -> None:
   print(page)
 
 
-def draw_strip(path: Path, env: Env, states: EnvState, *, title: str) -> None:
-  """Draws some frames of each episode, as the environment's camera sees them.
+def draw_pictures(
+  path: Path, env: Env, states: EnvState, *, title: str
+) -> None:
+  """Writes a filmstrip and a video, as the environment's camera sees it.
 
   Args:
-    path: the PNG to write.
+    path: the PNG to write; the video is the GIF beside it.
     env: the environment.
     states: [episodes, frames] states.
     title: of the figure.
   """
-  num_episodes, num_frames = states.reward.shape[:2]
-  chosen = np.linspace(0, num_frames - 1, _STRIP_FRAMES).round().astype(int)
+  num_episodes, num_states = states.reward.shape[:2]
+  num_frames = min(_VIDEO_FRAMES, num_states)
+  chosen = np.linspace(0, num_states - 1, num_frames).round().astype(int)
   some = jax.tree.map(lambda x: x[:, chosen], states)
-  view = camera_view(env, **_STRIP_SIZE, samples=2)
+  view = camera_view(env, **_FRAME_SIZE, samples=2)
   program = compile_hot(
     jax.vmap(jax.vmap(lambda state: view(state).rgb)),
     holds_physics=env.holds_physics,
   )
   frames = jax.device_get(program(some))
-  rows = {f'task {i}': frames[i] for i in range(num_episodes)}
-  filmstrip(path, rows, title=title)
+  shown = np.linspace(0, num_frames - 1, _STRIP_FRAMES).round().astype(int)
+  filmstrip(
+    path,
+    {f'task {i}': frames[i, shown] for i in range(num_episodes)},
+    title=title,
+  )
+  print(path)
+  video = path.with_suffix('.gif')
+  # Side by side, and as fast as it happened.
+  duration_s = (num_states - 1) * (env.spec.control_period_s or 0.1)
+  write_frames(
+    video,
+    np.concatenate(list(frames), axis=2),
+    frames_per_s=max(num_frames / duration_s, 1.0),
+  )
+  print(video)
 
 
 def random_actions(env: Env) -> Teacher:

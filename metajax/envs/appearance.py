@@ -1,5 +1,6 @@
 """How a scene looks: data of the task that changes nothing simulated."""
 
+import dataclasses
 from typing import Any
 
 from flax import struct
@@ -9,12 +10,28 @@ import jax.numpy as jnp
 
 
 @struct.dataclass
+class Light:
+  """One distant light, and the light from everywhere."""
+
+  # [3] float32, toward the light, of any length.
+  direction: Array = struct.field(
+    default_factory=lambda: jnp.array([0.3, -0.4, 1.0])
+  )
+  ambient: Array | float = 0.45  # what a surface in shadow keeps
+  # [3] float32, what is seen where no shape is.
+  sky: Array = struct.field(
+    default_factory=lambda: jnp.array([0.62, 0.72, 0.82])
+  )
+
+
+@struct.dataclass
 class Appearance:
   """Colours and textures of one task, for whoever draws it."""
 
   # [ngeom, 4] float32, red, green, blue, alpha in [0, 1], as model.geom_rgba.
   geom_rgba: Array
   texture_seeds: Array  # [ngeom] int32, decides a texture; 0: plain colour
+  light: Light | None = None  # of the task's own; None: whatever there is
 
 
 def plain(model: Any) -> Appearance:
@@ -47,7 +64,26 @@ def painted(
   colour_key, texture_key = jax.random.split(key)
   colour = jax.random.uniform(colour_key, (3,), minval=0.15, maxval=0.95)
   seed = jax.random.randint(texture_key, (), *seed_range)
-  return Appearance(
+  return dataclasses.replace(
+    appearance,
     geom_rgba=appearance.geom_rgba.at[geoms, :3].set(colour[None]),
     texture_seeds=appearance.texture_seeds.at[geoms].set(seed),
+  )
+
+
+def random_light(key: Array) -> Light:
+  """Draws the light of a room: from where it comes, and how much of it.
+
+  It stands 30 to 80 degrees above the horizon.
+  """
+  around_key, height_key, ambient_key, sky_key = jax.random.split(key, 4)
+  around = jax.random.uniform(around_key, maxval=2.0 * jnp.pi)
+  height = jax.random.uniform(
+    height_key, minval=jnp.pi / 6, maxval=4 * jnp.pi / 9
+  )
+  flat = jnp.stack([jnp.cos(around), jnp.sin(around)]) * jnp.cos(height)
+  return Light(
+    direction=jnp.append(flat, jnp.sin(height)),
+    ambient=jax.random.uniform(ambient_key, minval=0.3, maxval=0.6),
+    sky=jax.random.uniform(sky_key, (3,), minval=0.4, maxval=0.9),
   )

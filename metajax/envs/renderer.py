@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from metajax.core.motion import SHAPES
 from metajax.core.validation import check_choice, check_count
-from metajax.envs.appearance import Appearance, plain
+from metajax.envs.appearance import Appearance, Light, plain
 from metajax.envs.camera import Camera, pixel_rays
 from metajax.envs.physics import Measurement
 from metajax.envs.ray_casting import MEET, Vector, normal_at
@@ -42,21 +42,6 @@ class Scene:
   # What segmentation calls them: the model's geoms.
   geoms: tuple[int, ...] = struct.field(pytree_node=False)
   has_textures: bool = struct.field(pytree_node=False, default=False)
-
-
-@struct.dataclass
-class Light:
-  """One distant light, and the light from everywhere."""
-
-  # [3] float32, toward the light, of any length.
-  direction: Array = struct.field(
-    default_factory=lambda: jnp.array([0.3, -0.4, 1.0])
-  )
-  ambient: Array | float = 0.45  # what a surface in shadow keeps
-  # [3] float32, what is seen where no shape is.
-  sky: Array = struct.field(
-    default_factory=lambda: jnp.array([0.62, 0.72, 0.82])
-  )
 
 
 class Picture(NamedTuple):

@@ -7,11 +7,12 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import InputError, check_choice
+from metajax.envs.appearance import Light
 from metajax.envs.camera import Camera, camera_of
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.physics import Measurement
-from metajax.envs.renderer import NOTHING, Light, Picture, render, scene_of
+from metajax.envs.renderer import NOTHING, Picture, render, scene_of
 
 
 def camera_view(
@@ -45,7 +46,7 @@ def camera_view(
     camera: name of one of the model's cameras, or a camera of one's own.
     height: rows of the picture.
     width: columns.
-    light: how it is lit.
+    light: how it is lit; None: by the task's own light, if it has one.
     samples: rays a pixel and axis, whose mean softens edges.
     shadows: whether shapes keep the light from each other.
     hidden: names of geoms that are not drawn.
@@ -71,16 +72,14 @@ def camera_view(
   def view(state: EnvState) -> Picture:
     fields = env.fields_in(state)
     measured = physics.measure(state.physics, model_fields=fields)
+    looks = getattr(state.task, 'appearance', None)
+    own_light = None if looks is None else looks.light
     return render(
-      scene(
-        measured,
-        appearance=getattr(state.task, 'appearance', None),
-        model_fields=fields,
-      ),
+      scene(measured, appearance=looks, model_fields=fields),
       place(measured),
       height=height,
       width=width,
-      light=light,
+      light=own_light if light is None else light,
       samples=samples,
       shadows=shadows,
     )

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from metajax.core.validation import InputError
+from metajax.envs.appearance import Light, random_light
 from metajax.envs.camera import camera_of, look_at, pixel_rays
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.engines import make_physics
 from metajax.envs.navigation import navigation
-from metajax.envs.renderer import NOTHING, Light, Scene, render
+from metajax.envs.renderer import NOTHING, Scene, render
 from metajax.envs.textures import PATTERNS, pattern_of
 from metajax.envs.views import camera_view
 
@@ -122,6 +123,34 @@ def test_it_is_lit_from_where_the_light_stands_and_casts_a_shadow():
   darker = np.asarray(bare.rgb, int)[floor] - np.asarray(above.rgb, int)[floor]
   assert (darker >= 0).all()
   assert 0 < (darker[:, 0] > 50).sum() < floor.sum() / 2
+
+
+def test_rooms_are_lit_from_above_and_each_in_its_way():
+  lights = jax.vmap(random_light)(jax.random.split(jax.random.key(0), 200))
+  heights = np.asarray(lights.direction)[:, 2]
+  np.testing.assert_allclose(
+    np.linalg.norm(lights.direction, axis=1), 1.0, atol=1e-6
+  )
+  assert heights.min() >= 0.5 - 1e-6
+  assert np.ptp(heights) > 0.4
+  assert np.ptp(np.asarray(lights.ambient)) > 0.25
+
+
+def test_a_tasks_own_light_is_taken_unless_another_is_given():
+  env = build('placing')
+
+  @jax.jit
+  def draw():
+    state = env.reset(env.sample_task(jax.random.key(0)), jax.random.key(1))
+    own = state.task.appearance.light
+    return [
+      camera_view(env, height=12, width=16, light=light)(state).rgb
+      for light in (None, own, Light())
+    ]
+
+  unsaid, same, other = draw()
+  np.testing.assert_array_equal(unsaid, same)
+  assert (np.asarray(unsaid) != np.asarray(other)).any()
 
 
 def test_more_rays_soften_edges_and_move_nothing():

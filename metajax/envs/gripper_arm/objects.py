@@ -1,6 +1,7 @@
 """Procedural containers and objects: their sizes, colours and who gets them."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any, NamedTuple
 
 from flax import struct
@@ -353,7 +354,8 @@ def paint(
   rows = [geoms_of(model, name) for name in bodies]
   geoms = np.concatenate(rows)
   slots = np.repeat(np.arange(len(bodies)), [len(row) for row in rows])
-  return Appearance(
+  return dataclasses.replace(
+    appearance,
     geom_rgba=appearance.geom_rgba.at[geoms, :3].set(colours[slots]),
     texture_seeds=appearance.texture_seeds.at[geoms].set(
       first + offset + indices[slots]

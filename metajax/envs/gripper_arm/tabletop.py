@@ -9,7 +9,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.validation import check_choice, check_count
-from metajax.envs.appearance import plain
+from metajax.envs.appearance import plain, random_light
 from metajax.envs.engines import compile_model, make_physics
 from metajax.envs.environment import (
   Env,
@@ -170,14 +170,14 @@ def tabletop(
 def _draw_task(table: Table, key: Array, split: str) -> TabletopTask:
   setting, model = table.setting, table.world.model
   objects, containers = setting.objects, setting.containers
-  things_key, body_key = jax.random.split(key)
+  things_key, body_key, light_key = jax.random.split(key, 3)
   indices = first_and_last(split, setting.num_validation, setting.num_test)
   things = draw_things(things_key, indices, len(objects), len(containers))
   names = ['geom_size', 'geom_pos', 'pair_friction', *MASS_FIELDS]
   if model.dof_frictionloss.any():
     names.append('dof_frictionloss')
   fields = {x: jnp.asarray(getattr(model, x), jnp.float32) for x in names}
-  looks = plain(model)
+  looks = dataclasses.replace(plain(model), light=random_light(light_key))
   if containers:
     fields = put_containers(model, fields, things.containers)
     looks = paint(model, looks, containers, things.containers, split=split)

@@ -41,6 +41,9 @@ HANDS = {
 SILENT = (
   '.appearance.geom_rgba',
   '.appearance.texture_seeds',
+  '.appearance.light.direction',
+  '.appearance.light.ambient',
+  '.appearance.light.sky',
   ".model_fields['dof_M0']",
   ".model_fields['dof_invweight0']",
   ".model_fields['body_invweight0']",
