@@ -73,6 +73,7 @@ def test_it_succeeds_and_stays_so(stage, blocks):
   assert np.asarray(states.metrics['success'])[:, -10:].min() == 1.0
 
 
+@pytest.mark.slow
 def test_both_operators_stack_and_b_is_slower():
   env, num_each = jaco(physics='c'), 12
   keys = jax.random.split(jax.random.key(1), (2, num_each))

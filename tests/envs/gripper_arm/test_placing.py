@@ -70,7 +70,7 @@ def many(sample):
   'name',
   [
     name
-    if name in ('placing', 'hand_gripper_pushing')
+    if name == 'hand_gripper_pushing'
     else pytest.param(name, marks=pytest.mark.slow)
     for name in (*FAMILIES, *HANDS)
   ],

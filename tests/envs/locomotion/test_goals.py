@@ -255,6 +255,7 @@ def test_an_ant_that_leaves_its_heights_has_fallen(height):
   assert env.step(state, jnp.zeros(8)).done == (height != 0)
 
 
+@pytest.mark.slow
 def test_a_planner_reaches_goal_positions_on_both_sides():
   env = half_cheetah('position', horizon=120, physics='c')
   teacher = planner(
