@@ -12,11 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 import numpy as np
-from PIL import Image
 
 from metajax.core.durable_files import write_whole
 from metajax.core.motion import SHAPES, Motion
 from metajax.core.validation import InputError, check_choice, check_count
+from metajax.run.frames import write_frames
 
 _INK = '#1f2933'
 _GROUND = '#8a97a3'
@@ -167,18 +167,8 @@ def write_motion_gif(
       middle = motion.focus[frame, 0]
       axes.set_xlim(middle - half_width, middle + half_width)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    images.append(image.quantize(64))
-  gif = io.BytesIO()
-  images[0].save(
-    gif,
-    format='GIF',
-    save_all=True,
-    append_images=images[1:],
-    duration=round(1000 / frames_per_s),
-    loop=0,
-  )
-  write_whole(path, gif.getvalue())
+    images.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+  write_frames(path, np.stack(images), frames_per_s=frames_per_s)
 
 
 def check_motions(motions: Mapping[str, Motion]) -> None:
