@@ -5,7 +5,6 @@ python -m experiments.contact_sheet --teachers --out=runs/teachers.png
 """
 
 from pathlib import Path
-import sys
 
 from absl import app, flags, logging
 import jax
@@ -20,7 +19,7 @@ from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.environment import Env, EnvState, held_out
 from metajax.envs.views import camera_view
-from metajax.run.errors import describe_failure
+from metajax.run.errors import exit_in_one_line
 from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.figures.picture_grids import picture_grid
 
@@ -41,7 +40,7 @@ _SEED = flags.DEFINE_integer('seed', 0, 'seed of the tasks', 0)
 def main(argv):
   """Draws the sheet; one line says what was wrong with the flags."""
   logging.set_verbosity(logging.WARNING)
-  try:
+  with exit_in_one_line('contact_sheet'):
     if argv[1:]:
       raise InputError(f'{argv[1]}: expected flags only')
     known = TEACHERS if _TEACHERS.value else FAMILIES
@@ -49,12 +48,6 @@ def main(argv):
       check_choice('--family', name, tuple(known))
     draw = draw_teachers if _TEACHERS.value else draw_scenes
     draw(Path(_OUT.value), _FAMILY.value or list(known))
-  except Exception as error:
-    message, code = describe_failure(error)
-    if code == 1:
-      raise
-    print(f'contact_sheet: {message}', file=sys.stderr)
-    sys.exit(code)
 
 
 def draw_scenes(path: Path, names: list[str]) -> None:

@@ -10,7 +10,6 @@ python -m experiments.robots --solve --family=jaco_stack --style=metamimic_b
 """
 
 from pathlib import Path
-import sys
 import time
 from typing import Any
 
@@ -31,7 +30,7 @@ from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env, EnvState, held_out
 from metajax.envs.motion import motion_of_states
 from metajax.envs.views import camera_view
-from metajax.run.errors import describe_failure
+from metajax.run.errors import exit_in_one_line
 from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.frames import write_frames
 from metajax.run.videos import write_motion_page
@@ -64,16 +63,10 @@ _NUM_TASKS = flags.DEFINE_integer('num_tasks', 20, 'tasks of each family', 1)
 def main(argv):
   """Does what the flags ask for; one line says what was wrong with them."""
   logging.set_verbosity(logging.WARNING)
-  try:
+  with exit_in_one_line('robots'):
     if argv[1:]:
       raise InputError(f'{argv[1]}: expected flags only')
     _execute()
-  except Exception as error:
-    message, code = describe_failure(error)
-    if code == 1:
-      raise
-    print(f'robots: {message}', file=sys.stderr)
-    sys.exit(code)
 
 
 def _execute() -> None:

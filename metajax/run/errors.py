@@ -1,6 +1,9 @@
 """Errors that end a run, each with the exit code a script can act upon."""
 
+from collections.abc import Iterator
+import contextlib
 import errno
+import sys
 
 import jax
 
@@ -82,3 +85,22 @@ def describe_failure(error: BaseException) -> tuple[str, int]:
   )
   lines = [f'{type(error).__name__}: {error}', versions]
   return '\n'.join(lines + list(getattr(error, '__notes__', []))), 1
+
+
+@contextlib.contextmanager
+def exit_in_one_line(program: str) -> Iterator[None]:
+  """Ends the process where a program cannot go on, with one line and a code.
+
+  What is nobody's mistake but a bug (code 1) is raised as it is.
+
+  Args:
+    program: what the line begins with.
+  """
+  try:
+    yield
+  except Exception as error:
+    message, code = describe_failure(error)
+    if code == 1:
+      raise
+    print(f'{program}: {message}', file=sys.stderr)
+    sys.exit(code)
