@@ -115,6 +115,9 @@ def _losses(learner, tasks, params, data, keys) -> tuple[Array, Metrics]:
     loss, metrics = episode_loss(learner, tasks, params, data, key)
     return loss, {'meta/loss': loss, **metrics}
 
+  if keys.shape[0] == 1:
+    # A batch of one would put an axis in front of every product.
+    return jax.tree.map(lambda x: x[None], one(keys[0]))
   return jax.vmap(one)(lay_tasks(keys))
 
 

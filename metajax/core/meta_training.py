@@ -8,7 +8,7 @@ import optax
 from metajax.core.algorithm import SKIPPED, Algorithm
 from metajax.core.learner import Learner, Params, PyTree, TaskFamily
 from metajax.core.meta_gradient import episode_loss, meta_gradient
-from metajax.core.sharding import lay_tasks
+from metajax.core.sharding import lay_tasks, map_tasks
 from metajax.core.validation import InputError, check_count
 
 
@@ -53,7 +53,8 @@ def meta_train(
     task_chunk_size: tasks that are worked on at once, a divisor of
       `meta_batch_size`; the gradients of the chunks are summed. None: all at
       once, which suits accelerators and small networks. Smaller chunks bound
-      memory, and for convolutions on CPU they are also faster.
+      memory, and for convolutions on CPU they are also faster. Held-out tasks
+      are worked on in chunks of this size too.
 
   Returns:
     An `Algorithm` whose state is a `MetaTrainState`.
@@ -106,7 +107,10 @@ def meta_train(
       loss, metrics = episode_loss(tester, held_out, state.params, data[1], key)
       return {'query_loss': loss, **metrics}
 
-    return jax.vmap(one)(lay_tasks(jax.random.split(key, num_test_tasks)))
+    keys = jax.random.split(key, num_test_tasks)
+    if task_chunk_size is None:
+      return jax.vmap(one)(lay_tasks(keys))
+    return map_tasks(one, keys, chunk_size=task_chunk_size)
 
   return Algorithm(
     data=(tasks.data, held_out.data), init=init, step=step, evaluate=evaluate

@@ -13,16 +13,25 @@ family that reveals the task, pretraining is the oracle.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-import chex
 from flax import struct
 import jax
 from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.adaptation import gradient_adapt, learned_step_sizes
-from metajax.core.learner import Examples, Learner, Params, PyTree
+from metajax.core.learner import Examples, Learner, Metrics, Params, PyTree
 from metajax.core.validation import check_count, check_positive
+from metajax.learners.task_losses import (
+  Measures,
+  TaskLoss,
+  nothing,
+  squared_error,
+)
+
+# Says of parameters theta which leaves adapt: a pytree of bools like them.
+WhatAdapts = Callable[[Params], PyTree]
 
 
 @struct.dataclass
@@ -59,17 +68,26 @@ class MamlConfig:
   from_scratch_inner_lr: float = 0.005
 
 
-def squared_error(predictions: Array, targets: Array) -> Array:
-  """Returns the mean squared error over all elements (Finn 2018, eq. 4.3)."""
-  chex.assert_equal_shape([predictions, targets])
-  return jnp.mean(jnp.square(predictions - targets))
+class FineTuned(NamedTuple):
+  """What fine-tuning made of a task, after every step.
+
+  Attributes:
+    params: pytree like theta with a leading `[num_steps + 1]` axis.
+    support_measures: name to `[num_steps + 1]`, measured on the support.
+  """
+
+  params: Params
+  support_measures: Metrics
 
 
 def maml(
   network,
-  task_loss: Callable[[PyTree, Array], Array] = squared_error,
+  task_loss: TaskLoss = squared_error,
   *,
   inner_lr: float,
+  measures: Measures = nothing,
+  what_adapts: WhatAdapts | None = None,
+  clip: float | None = None,
   num_inner_steps: int = 1,
   first_order: bool = False,
   learn_inner_lr: bool = False,
@@ -81,6 +99,9 @@ def maml(
     network: a flax module, `apply({'params': theta}, inputs) -> predictions`.
     task_loss: `(predictions, targets) -> scalar`, L.
     inner_lr: alpha, > 0; where it is learned, what it starts from.
+    measures: `(predictions, targets) -> metrics` of the query, reported.
+    what_adapts: says of theta which leaves adapt. None: all do.
+    clip: bound on each element of the inner gradient, > 0. None: no bound.
     num_inner_steps: gradient steps, >= 0; with none, the learner does not
       adapt and training it is pretraining on all tasks.
     first_order: stop the outer gradient at the inner gradients.
@@ -118,13 +139,18 @@ def maml(
       support,
       num_steps=num_inner_steps,
       inner_lr=step_sizes,
+      adapts=None if what_adapts is None else what_adapts(params['model']),
+      clip=clip,
       first_order=first_order,
       rematerialise=rematerialise,
     ).params
 
   def loss(params, adapted, query, key):
     del params, key
-    return inner_loss(adapted, query), {}
+    predictions = predict(adapted, query.inputs)
+    return task_loss(predictions, query.targets), measures(
+      predictions, query.targets
+    )
 
   def predict(adapted, inputs):
     return network.apply({'params': adapted}, inputs)
@@ -134,10 +160,13 @@ def maml(
 
 def fine_tuning_curve(
   network,
-  task_loss: Callable[[PyTree, Array], Array] = squared_error,
+  task_loss: TaskLoss = squared_error,
   *,
   inner_lr: float,
   num_steps: int,
+  measures: Measures = nothing,
+  what_adapts: WhatAdapts | None = None,
+  clip: float | None = None,
 ) -> Learner:
   """Returns the meta-test learner that reports every step of fine-tuning.
 
@@ -149,11 +178,15 @@ def fine_tuning_curve(
     task_loss: as of `maml`.
     inner_lr: alpha at meta-test, > 0.
     num_steps: gradient steps, all on the same support examples, >= 0.
+    measures: as of `maml`; taken on the support, too.
+    what_adapts: as of `maml`.
+    clip: as of `maml`.
 
   Returns:
-    A `Learner` whose adapted holds the parameters after 0, 1, ..., num_steps
-    steps along a leading axis, and whose metrics are `query_loss/step_0` and
-    so on. Its `predict` gives the predictions after every step.
+    A `Learner` whose adapted is a `FineTuned`, and whose metrics are
+    `query_loss/step_0` and so on, and of each measure NAME `NAME/step_0` and
+    `support_NAME/step_0` and so on. Its `predict` gives the predictions after
+    every step.
 
   Raises:
     InputError: for a step size or a count that is out of range.
@@ -164,29 +197,57 @@ def fine_tuning_curve(
   def inner_loss(theta, examples):
     return task_loss(learner.predict(theta, examples.inputs), examples.targets)
 
+  def measured(theta, examples):
+    predictions = learner.predict(theta, examples.inputs)
+    return measures(predictions, examples.targets)
+
   def adapt(params, support, key):
     del key
-    return gradient_adapt(
+    theta = params['model']
+    trajectory = gradient_adapt(
       inner_loss,
-      params['model'],
+      theta,
       support,
       num_steps=num_steps,
       inner_lr=_extended(params.get('inner_lr', inner_lr), num_steps),
+      adapts=None if what_adapts is None else what_adapts(theta),
+      clip=clip,
       keep_trajectory=True,
     ).params
+    return FineTuned(
+      trajectory, _along(lambda theta: measured(theta, support), trajectory)
+    )
 
   def loss(params, adapted, query, key):
     del params, key
-    losses = jax.vmap(inner_loss, in_axes=(0, None))(adapted, query)
-    metrics = {
-      f'query_loss/step_{step}': losses[step] for step in range(num_steps + 1)
+    found = _along(
+      lambda theta: {
+        'query_loss': inner_loss(theta, query),
+        **measured(theta, query),
+      },
+      adapted.params,
+    )
+    found |= {
+      f'support_{name}': values
+      for name, values in adapted.support_measures.items()
     }
-    return losses[-1], metrics
+    metrics = {
+      f'{name}/step_{step}': values[step]
+      for name, values in found.items()
+      for step in range(num_steps + 1)
+    }
+    return found['query_loss'][-1], metrics
 
   def predict(adapted, inputs):
-    return jax.vmap(learner.predict, in_axes=(0, None))(adapted, inputs)
+    return _along(lambda theta: learner.predict(theta, inputs), adapted.params)
 
   return Learner(learner.init, adapt, loss, predict)
+
+
+def _along(function, trajectory):
+  """Applies `function` to the parameters after every step, one by one."""
+  # Not side by side: convolutions with weights of their own do not like that.
+  return jax.lax.map(function, trajectory)
 
 
 def _extended(step_sizes, num_steps):
