@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from experiments import bare
 from experiments.camera_speed import camera_frames
-from experiments.maml import sinusoid_maml
+from experiments.maml_sinusoids import sinusoid_maml
 from experiments.timing import Timing, time_in_turn
 from metajax.core.algorithm import Algorithm, init_key, step_key
 from metajax.core.compilation import compile_hot

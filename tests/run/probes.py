@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.maml import sinusoid_maml
+from experiments.maml_sinusoids import sinusoid_maml
 from metajax.core.algorithm import Algorithm
 from metajax.envs.navigation import navigation
 from metajax.learners.maml import MamlConfig
