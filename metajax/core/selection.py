@@ -36,7 +36,13 @@ class SelectionState:
     )
 
 
-def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
+def select_best(
+  algorithm: Algorithm,
+  metric: str,
+  *,
+  every: int,
+  validation: Algorithm | None = None,
+) -> Algorithm:
   """Makes the algorithm that is meta-tested with its best state, not its last.
 
   Every `every` steps it evaluates on validation tasks, which are the same
@@ -47,8 +53,11 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
 
   Args:
     algorithm: the algorithm.
-    metric: what `algorithm.evaluate` returns under this name is a loss.
+    metric: what the validation's `evaluate` returns under this name is a loss.
     every: meta-iterations between validations, >= 1.
+    validation: the same algorithm, but that it evaluates on the family of
+      validation tasks, where that is another than the held-out one: classes
+      of images are split in three. None: `algorithm`, with other keys.
 
   Returns:
     An `Algorithm` whose state is a `SelectionState` and whose `evaluate`
@@ -59,9 +68,10 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
       of the name of `metric` is evaluated.
   """
   check_count('every', every)
+  judge = algorithm if validation is None else validation
 
   def init(data, key):
-    current = algorithm.init(data, key)
+    current = algorithm.init(data[0], key)
     return SelectionState(
       current=current,
       best=jax.tree.map(jnp.copy, current),
@@ -71,12 +81,12 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
     )
 
   def step(data, state, key):
-    current, metrics = algorithm.step(data, state.current, key)
+    current, metrics = algorithm.step(data[0], state.current, key)
 
     def validate(carry):
       _, best, best_loss = carry
       key = jax.random.clone(state.validation_key)  # the same each time
-      evaluated = algorithm.evaluate(data, current, key)
+      evaluated = judge.evaluate(data[1], current, key)
       check_choice('metric', metric, sorted(evaluated))
       loss = _mean_without_worst(evaluated[metric])
       is_best = loss < best_loss
@@ -95,9 +105,11 @@ def select_best(algorithm: Algorithm, metric: str, *, every: int) -> Algorithm:
     ), metrics
 
   def evaluate(data, state, key):
-    return algorithm.evaluate(data, state.selected, key)
+    return algorithm.evaluate(data[0], state.selected, key)
 
-  return algorithm._replace(init=init, step=step, evaluate=evaluate)
+  return algorithm._replace(
+    data=(algorithm.data, judge.data), init=init, step=step, evaluate=evaluate
+  )
 
 
 def _mean_without_worst(losses: Array) -> Array:

@@ -71,6 +71,17 @@ def test_the_least_loss_of_the_validations_is_tested(
   assert int(state.current) == num_steps
 
 
+def test_another_family_may_judge():
+  algorithm = select_best(
+    walk(LOSSES), 'loss', every=1, validation=walk(np.arange(9.0)[::-1])
+  )
+  state = train(algorithm, 8)
+  assert state_in_use(algorithm, state) == 8
+  key = evaluation_key(RUN_KEY)
+  tested = algorithm.evaluate(algorithm.data, state, key)
+  np.testing.assert_array_equal(tested['loss'], 4.0)
+
+
 def test_validation_tasks_are_not_the_held_out_ones():
   algorithm = select_best(walk(LOSSES), 'noise', every=1)
   state = train(algorithm, 1)
