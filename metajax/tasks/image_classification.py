@@ -122,7 +122,7 @@ def image_classification(
     chosen = data.first[index] + jnp.argsort(order)[:per_class]
     pictures = data.images[chosen]
     if quarter_turns:
-      pictures = _turned(pictures, turns)
+      pictures = jax.vmap(quarter_turned, in_axes=(0, None))(pictures, turns)
     return pictures.astype(jnp.float32) / 255.0
 
   def sample(data, key):
@@ -151,10 +151,13 @@ def image_classification(
   return TaskFamily(sample, images)
 
 
-def _turned(pictures: Array, quarter_turns: Array) -> Array:
-  """Turns `[examples, size, size, channels]` by `[]` quarter turns."""
+def quarter_turned(picture: Array, quarter_turns: Array) -> Array:
+  """Turns a square image counter-clockwise by multiples of 90 degrees.
+
+  Args:
+    picture: [size, size, channels].
+    quarter_turns: [] int32, how often, 0 to 3.
+  """
   # All four, and one of them is picked: under vmap a branch takes all as well.
-  turned = jnp.stack(
-    [jnp.rot90(pictures, turns, axes=(1, 2)) for turns in range(4)]
-  )
+  turned = jnp.stack([jnp.rot90(picture, turns) for turns in range(4)])
   return turned[quarter_turns]
