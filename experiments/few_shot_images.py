@@ -16,7 +16,7 @@ from metajax.learners.maml import fine_tuning_curve, maml
 from metajax.learners.nearest_neighbour import nearest_neighbour
 from metajax.learners.pretraining import with_new_head
 from metajax.learners.task_losses import accuracy, cross_entropy
-from metajax.nets.context import WithContext, only_context
+from metajax.nets.context import WithContext, context_alone
 from metajax.nets.vision import (
   all_but_shifts,
   mini_imagenet_network,
@@ -133,7 +133,7 @@ def context_vector(config: ImageConfig) -> Algorithm:
     cross_entropy,
     inner_lr=config.context_inner_lr,
     measures=accuracy,
-    what_adapts=only_context,
+    what_adapts=context_alone,
     clip=_clip(config),
     num_inner_steps=config.num_inner_steps,
   )
@@ -143,7 +143,7 @@ def context_vector(config: ImageConfig) -> Algorithm:
     inner_lr=config.context_inner_lr,
     num_steps=config.num_test_steps,
     measures=accuracy,
-    what_adapts=only_context,
+    what_adapts=context_alone,
     clip=_clip(config),
   )
   return trained(config, learner, curve)

@@ -19,7 +19,8 @@ from metajax.envs.rollout import (
   whole_episodes,
 )
 from metajax.learners.maml_rl_config import MamlRlConfig
-from metajax.nets.policies import GaussianPolicy, context_alone
+from metajax.nets.context import context_alone
+from metajax.nets.policies import GaussianPolicy
 from metajax.rl.policy_batch import PolicyBatch, policy_batch
 from metajax.rl.policy_gradient import reinforce_loss
 

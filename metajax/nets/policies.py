@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 import math
 
 from flax import linen as nn
-import jax
 from jax import Array
 import jax.numpy as jnp
 
-from metajax.core.learner import Params, PyTree
+from metajax.core.learner import Params
 from metajax.nets.distributions import DiagonalGaussian
 from metajax.nets.perceptrons import Perceptron
 
@@ -80,18 +79,3 @@ class GaussianPolicy(nn.Module):
     actions = self.apply({'params': params}, observations)
     assert isinstance(actions, DiagonalGaussian)
     return actions
-
-
-def context_alone(params: Params) -> PyTree:
-  """Says of every leaf of a `GaussianPolicy` whether it is the context z.
-
-  Args:
-    params: the policy's parameters.
-
-  Returns:
-    A pytree of bools like `params`.
-  """
-  return {
-    name: jax.tree.map(lambda _, is_context=name == 'context': is_context, part)
-    for name, part in params.items()
-  }

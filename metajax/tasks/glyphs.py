@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from metajax.core.validation import check_choice, check_count
+from metajax.core.validation import check_choice, check_count, reject
 from metajax.tasks.image_classification import LabelledImages, labelled_images
 
 # First class and number of classes, as Omniglot is split (Finn 2018, 4.6.2).
@@ -23,13 +23,14 @@ _MOST_STROKES = 4
 _CONTROL_POINTS = 4  # of a stroke, a cubic Bezier curve
 _POINTS = 24  # at which a stroke is inked
 # Of the hand that draws, in units of the image's side.
-_TREMOR = 0.035
+_TREMOR = 0.03
 _SHIFT = 0.05
 _TURN = 0.2  # rad
 _SHEAR = 0.2
 _STRETCH = 0.15
 _PEN = (0.016, 0.028)  # half of a line's width
-_INK = 1.6
+_INK = 2.0  # how sharp its edge is
+_SIZE = (0.5, 0.8)  # of a character's longer side
 _DRAWN_AT_ONCE = 256
 
 
@@ -60,7 +61,10 @@ def glyphs(
   if num_classes is None:
     num_classes = most
   check_count('num_classes', num_classes)
-  check_choice('num_classes', min(num_classes, most), [num_classes])
+  if num_classes > most:
+    raise reject(
+      'num_classes', f'at most {most}, those of {split}', num_classes
+    )
   drawings = [
     _drawings(np.random.default_rng((seed, glyph)))
     for glyph in range(first, first + num_classes)
@@ -137,12 +141,13 @@ def _program(generator: np.random.Generator) -> np.ndarray:
     points = [start]
     for _ in range(_CONTROL_POINTS - 1):
       step = length * np.array([np.cos(heading), np.sin(heading)])
-      points.append(np.clip(points[-1] + step, 0.1, 0.9))
+      points.append(points[-1] + step)
       heading += bend + generator.normal(0.0, 0.4)
     strokes.append(np.stack(points))
   program = np.stack(strokes)
-  centre = (program.min((0, 1)) + program.max((0, 1))) / 2
-  return program + 0.5 - centre
+  low, high = program.min((0, 1)), program.max((0, 1))
+  scale = generator.uniform(*_SIZE) / np.max(high - low)
+  return 0.5 + scale * (program - (low + high) / 2)
 
 
 def _hands(generator: np.random.Generator) -> np.ndarray:
@@ -178,5 +183,5 @@ def _inked(
   rows = blots(points[:, :, 1]) * weights[:, None]
   density = rows @ blots(points[:, :, 0]).swapaxes(1, 2)
   density /= np.sqrt(2 * np.pi) * pens
-  ink = np.minimum(1.0, _INK * density)
+  ink = np.clip(_INK * (density - 0.5) + 0.75, 0.0, 1.0)
   return np.round(255 * ink).astype(np.uint8)[..., None]
