@@ -107,16 +107,24 @@ class Normalisation(nn.Module):
   def __call__(self, inputs: Array) -> Array:
     check_choice('normalisation', self.kind, NORMALISATIONS)
     shift = self.param('shift', nn.initializers.zeros, inputs.shape[-1:])
-    first = 0 if self.kind == 'batch' else 1
-    axes = tuple(range(first, inputs.ndim - 1))
-    if self.kind == 'instance' and not axes:
+    if self.kind == 'none':
+      return inputs + jnp.expand_dims(shift, range(inputs.ndim - 1))
+    if self.kind == 'instance' and inputs.ndim == 2:
       check_choice('normalisation', self.kind, ('batch', 'none'))
-    if self.kind != 'none':
-      mean = jnp.mean(inputs, axes, keepdims=True)
-      centred = inputs - mean
-      variance = jnp.mean(centred**2, axes, keepdims=True)
-      inputs = centred * jax.lax.rsqrt(variance + _EPSILON)
-    return inputs + jnp.expand_dims(shift, range(inputs.ndim - 1))
+    if self.kind == 'instance':
+      normal = jax.vmap(_normalised)(inputs)
+    else:
+      normal = _normalised(inputs)
+    return normal + jnp.expand_dims(shift, range(inputs.ndim - 1))
+
+
+def _normalised(inputs: Array) -> Array:
+  """Gives every channel of `[..., channels]` mean zero and variance one."""
+  # One axis to reduce over: on CPU several take longer.
+  flat = inputs.reshape(-1, inputs.shape[-1])
+  scale = jax.lax.rsqrt(jnp.var(flat, axis=0) + _EPSILON)
+  normal = (flat - jnp.mean(flat, axis=0)[None]) * scale[None]
+  return normal.reshape(inputs.shape)
 
 
 class Convolution(nn.Module):
