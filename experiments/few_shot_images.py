@@ -35,6 +35,7 @@ from metajax.tasks.pooled_classes import num_pooled_classes, pooled_classes
 DATASETS = ('glyphs', 'omniglot', 'mini_imagenet')
 _NETWORKS = ('convolutional', 'perceptron')
 _HEAD = 'head'
+_CONTEXT_CHANNELS = 3  # free pixels beside those of the image
 
 
 @struct.dataclass
@@ -127,7 +128,7 @@ def first_order(config: ImageConfig) -> Algorithm:
 
 def context_vector(config: ImageConfig) -> Algorithm:
   """Makes the baseline that adapts an input of its own, and nothing else."""
-  network = WithContext(image_network(config))
+  network = WithContext(image_network(config), size=_CONTEXT_CHANNELS)
   learner = maml(
     network,
     cross_entropy,
@@ -158,7 +159,8 @@ def pretrained(config: ImageConfig) -> Algorithm:
   )
   learner = maml(
     network,
-    cross_entropy,
+    # The mean: the step sizes of an inner loop are no concern here.
+    lambda logits, labels: cross_entropy(logits, labels) / logits.shape[-1],
     inner_lr=config.pretrained_inner_lr,
     measures=accuracy,
     num_inner_steps=0,

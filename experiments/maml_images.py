@@ -15,7 +15,7 @@ from experiments.few_shot_images import (
   nearest_pixels,
   pretrained,
 )
-from metajax.core.algorithm import Algorithm, evaluation_key
+from metajax.core.algorithm import evaluation_key
 from metajax.run.figures.adaptation_curves import Curve, adaptation_curve
 from metajax.run.figures.few_shot_tasks import few_shot_task
 from metajax.run.figures.learning_curves import learning_curve
@@ -74,7 +74,7 @@ def report(report: Report) -> None:
     _REPORTED.get((config.dataset, config.ways, config.shots)),
     title=(
       f'Accuracy (%), {config.ways}-way {config.shots}-shot on held-out '
-      f'classes of {config.dataset}, after {config.num_test_steps} gradient steps'
+      f'classes of {config.dataset}, {config.num_test_steps} gradient steps'
     ),
   )
   figures = report.workdir / 'figures'
@@ -213,7 +213,7 @@ def _table(dataset: str, source: str) -> tuple[Experiment, ...]:
         f'{dataset}_{ways}_way_{shots}_shot',
         source,
         five if ways == 5 else twenty,
-        num_steps=2000 if ways == 5 else 500,
+        num_steps=3000 if ways == 5 else 500,
         laptop={
           'filters': 32,
           'meta_batch_size': 8 if ways == 5 else 4,

@@ -85,6 +85,10 @@ def meta_gradient(
     )
     return _mean(total, keys.shape[0])
 
+  if chunk_size == 1:
+    # Every task is looked at anyway, and the program holds its gradient once.
+    return mean(_sum_of_finite, keys)
+
   def look_at_each_task(carry):
     del carry
     # The very tasks of before.
@@ -142,7 +146,11 @@ def _sum_of_finite(learner, tasks, params, data, keys) -> _Sum:
 
     return jax.grad(total, has_aux=True)(params)
 
-  gradients, metrics = jax.vmap(of_task)(keys)
+  gradients, metrics = (
+    jax.tree.map(lambda x: x[None], of_task(keys[0]))
+    if keys.shape[0] == 1
+    else jax.vmap(of_task)(keys)
+  )
   keep = jax.vmap(_all_finite)((gradients, metrics['meta/loss']))
 
   def add(x):

@@ -23,11 +23,11 @@ _MOST_STROKES = 4
 _CONTROL_POINTS = 4  # of a stroke, a cubic Bezier curve
 _POINTS = 24  # at which a stroke is inked
 # Of the hand that draws, in units of the image's side.
-_TREMOR = 0.03
+_TREMOR = 0.02
 _SHIFT = 0.05
-_TURN = 0.2  # rad
-_SHEAR = 0.2
-_STRETCH = 0.15
+_TURN = 0.12  # rad
+_SHEAR = 0.12
+_STRETCH = 0.1
 _PEN = (0.016, 0.028)  # half of a line's width
 _INK = 2.0  # how sharp its edge is
 _SIZE = (0.5, 0.8)  # of a character's longer side

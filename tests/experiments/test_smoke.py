@@ -28,7 +28,21 @@ def launch(module, *flags):
 @pytest.mark.parametrize(
   ('module', 'names'),
   [
-    ('maml', ['sinusoid', 'sinusoid_5_shot']),
+    (
+      'maml',
+      [
+        'sinusoid',
+        'sinusoid_5_shot',
+        *(
+          f'{images}_{ways}_way_{shots}_shot'
+          for images in ('glyphs', 'omniglot')
+          for ways in (5, 20)
+          for shots in (1, 5)
+        ),
+        'mini_imagenet_5_way_1_shot',
+        'mini_imagenet_5_way_5_shot',
+      ],
+    ),
     (
       'maml_rl',
       [
@@ -57,6 +71,23 @@ def test_list(module, names):
       'sinusoid',
       ['query_loss/step_10', '20_shot/query_loss/step_1', 'oracle/query_loss'],
       ['figures/adaptation.png', 'figures/fits.png'],
+    ),
+    pytest.param(
+      'maml',
+      'glyphs_5_way_1_shot',
+      [
+        f'{method}accuracy'
+        for method in (
+          '',
+          'first_order/',
+          'context_vector/',
+          'pretrained/',
+          'from_scratch/',
+          'nearest_neighbour/',
+        )
+      ],
+      ['figures/adaptation.png', 'figures/task.png'],
+      marks=pytest.mark.slow,
     ),
     (
       'maml_rl',

@@ -1,0 +1,12 @@
+"""PLATIPUS and what it is compared with (Finn, Xu and Levine 2018)."""
+
+from experiments import platipus_circles, platipus_regression
+from metajax.run.launch import launch
+
+EXPERIMENTS = (
+  *platipus_regression.EXPERIMENTS,
+  *platipus_circles.EXPERIMENTS,
+)
+
+if __name__ == '__main__':
+  launch(EXPERIMENTS)
