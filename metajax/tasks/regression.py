@@ -19,6 +19,20 @@ class Sinusoid(NamedTuple):
   phase: Array  # [] float32, radians
 
 
+class SinusoidRanges(NamedTuple):
+  """Within what sinusoids and their inputs are drawn, uniformly.
+
+  Attributes:
+    amplitude: [2] float32, least and greatest.
+    phase: [2] float32, radians.
+    inputs: [2] float32.
+  """
+
+  amplitude: Array
+  phase: Array
+  inputs: Array
+
+
 def sinusoids(
   *,
   shots: int,
@@ -48,8 +62,27 @@ def sinusoids(
   Raises:
     InputError: for a count below one or a range that is not one.
   """
-  check_count('shots', shots)
-  check_count('query_shots', query_shots)
+  ranges = sinusoid_ranges(
+    amplitude_range=amplitude_range,
+    phase_range=phase_range,
+    input_range=input_range,
+  )
+  within = sinusoids_within(ranges, shots=shots, query_shots=query_shots)
+  # The ranges are part of the program: the family has no data.
+  return TaskFamily(lambda data, key: within.sample(ranges, key))
+
+
+def sinusoid_ranges(
+  *,
+  amplitude_range: tuple[float, float] = (0.1, 5.0),
+  phase_range: tuple[float, float] = (0.0, math.pi),
+  input_range: tuple[float, float] = (-5.0, 5.0),
+) -> SinusoidRanges:
+  """Returns ranges for `sinusoids_within`; its arguments are `sinusoids`'.
+
+  Raises:
+    InputError: for a range that is not one.
+  """
   ranges = {
     'amplitude_range': amplitude_range,
     'phase_range': phase_range,
@@ -64,15 +97,34 @@ def sinusoids(
       or numbers[0] > numbers[1]
     ):
       raise reject(name, 'two finite numbers, the least first', bounds)
+  return SinusoidRanges(*(np.float32(bounds) for bounds in ranges.values()))
+
+
+def sinusoids_within(
+  ranges: SinusoidRanges, *, shots: int, query_shots: int
+) -> TaskFamily:
+  """Returns the family of `sinusoids` whose ranges are its data.
+
+  They may change without another compilation, as in `under_conditions`.
+
+  Args:
+    ranges: where tasks and inputs are drawn.
+    shots: support points of a task, K >= 1.
+    query_shots: query points of a task, >= 1.
+
+  Raises:
+    InputError: for a count below one.
+  """
+  check_count('shots', shots)
+  check_count('query_shots', query_shots)
 
   def sample(data, key):
-    del data
     amplitude_key, phase_key, input_key = jax.random.split(key, 3)
     task = Sinusoid(
-      amplitude=_uniform(amplitude_key, (), amplitude_range),
-      phase=_uniform(phase_key, (), phase_range),
+      amplitude=_uniform(amplitude_key, (), data.amplitude),
+      phase=_uniform(phase_key, (), data.phase),
     )
-    inputs = _uniform(input_key, (shots + query_shots, 1), input_range)
+    inputs = _uniform(input_key, (shots + query_shots, 1), data.inputs)
     examples = Examples(inputs, sinusoid(task, inputs))
     return Episode(
       task=task,
@@ -80,7 +132,7 @@ def sinusoids(
       query=jax.tree.map(lambda x: x[shots:], examples),
     )
 
-  return TaskFamily(sample)
+  return TaskFamily(sample, ranges)
 
 
 def sinusoid(task: Sinusoid, inputs: Array) -> Array:

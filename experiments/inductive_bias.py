@@ -1,0 +1,9 @@
+"""What gradient descent is biased towards (Finn 2018, section 6.4)."""
+
+from experiments import polynomial_depth, sinusoid_curves
+from metajax.run.launch import launch
+
+EXPERIMENTS = (*sinusoid_curves.EXPERIMENTS, *polynomial_depth.EXPERIMENTS)
+
+if __name__ == '__main__':
+  launch(EXPERIMENTS)
