@@ -360,7 +360,7 @@ _CONFIG = SinusoidCurvesConfig()
 EXPERIMENTS = (
   Experiment(
     name='sinusoid_curves',
-    source='Finn 2018, Figures 7 and 8: sinusoids, 5 points, trained on 5 steps',
+    source='Finn 2018, Figures 7 and 8: sinusoids from 5 points',
     presets={
       'smoke': Preset(
         _CONFIG.replace(
