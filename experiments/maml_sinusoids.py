@@ -14,6 +14,8 @@ from metajax.core.meta_training import meta_train
 from metajax.core.selection import select_best
 from metajax.core.validation import check_positive
 from metajax.learners.maml import MamlConfig, fine_tuning_curve, maml
+from metajax.learners.multi_task import multi_task
+from metajax.nets.context import WithContext, context_alone
 from metajax.nets.perceptrons import Perceptron
 from metajax.run.evaluation import summarise
 from metajax.run.figures.adaptation_curves import Curve, adaptation_curve
@@ -28,11 +30,18 @@ from metajax.tasks.regression import reveal_task, sinusoid, sinusoids
 _TABLE_10 = {
   'MAML': {1: 0.67, 5: 0.38, 10: 0.35},
   'pretrained': {1: 2.41, 5: 2.23, 10: 2.19},
+  'multi-task': {1: 4.19, 5: 3.85, 10: 3.69},
+  'multi-task, of small norm': {1: 7.18, 5: 5.69, 10: 5.60},
+  'multi-task, near their mean': {1: 2.91, 5: 2.72, 10: 2.71},
 }
 # What stands in front of a method's metrics.
 _METHODS = {
   'MAML': '',
+  'context vector': 'context_vector/',
   'pretrained': 'pretrained/',
+  'multi-task': 'multi_task/',
+  'multi-task, of small norm': 'multi_task_norm/',
+  'multi-task, near their mean': 'multi_task_mean/',
   'from scratch': 'from_scratch/',
   'oracle': 'oracle/',
 }
@@ -40,6 +49,8 @@ _METHODS = {
 _WORST_OF_PREDICTING_ZERO = 25.0
 _SHOWN_LOSSES = (0.1, 8.0)
 _DRAWN_TASKS = 4
+# All the points that a network of the multi-task baselines could wish for.
+_POINTS_OF_ONE_TASK = 1000
 
 
 def sinusoid_maml(
@@ -91,6 +102,58 @@ def oracle(config: MamlConfig) -> Algorithm:
   )
 
 
+def context_vector(config: MamlConfig) -> Algorithm:
+  """Makes the baseline that adapts an input of its own, and nothing else."""
+  network = WithContext(_network(config), size=config.context_size)
+  return _meta_train(
+    config,
+    maml(
+      network,
+      inner_lr=config.context_inner_lr,
+      num_inner_steps=config.num_inner_steps,
+      what_adapts=context_alone,
+    ),
+    test_inner_lr=config.context_inner_lr,
+    test_network=network,
+    what_adapts=context_alone,
+  )
+
+
+def multi_task_of(penalty: str) -> Callable[[MamlConfig], Algorithm]:
+  """Returns what makes the mean of networks that learned one task each.
+
+  Args:
+    penalty: as of `metajax.learners.multi_task`.
+  """
+
+  def make(config: MamlConfig) -> Algorithm:
+    weights = {
+      'none': 0.0,
+      'norm': config.norm_penalty,
+      'distance_to_mean': config.mean_penalty,
+    }
+    check_positive('network_lr', config.network_lr)
+    return multi_task(
+      maml(_network(config), inner_lr=config.inner_lr, num_inner_steps=0),
+      sinusoids(shots=_POINTS_OF_ONE_TASK, query_shots=1),
+      optax.flatten(optax.adam(config.network_lr)),
+      penalty=penalty,
+      penalty_weight=weights[penalty],
+      iterations_per_task=config.iterations_per_network,
+      steps_per_iteration=config.updates_per_iteration,
+      batch_size=config.network_batch_size,
+      test_learner=fine_tuning_curve(
+        _network(config),
+        inner_lr=config.multi_task_inner_lr,
+        num_steps=config.num_test_steps,
+      ),
+      test_tasks=_test_tasks(config, config.test_shots),
+      num_test_tasks=config.num_test_tasks,
+    )
+
+  return make
+
+
 def _selected(make, **settings) -> Callable[[MamlConfig], Algorithm]:
   """Has an algorithm tested with its best state, by validation."""
   return lambda config: select_best(
@@ -113,6 +176,8 @@ def _meta_train(
   test_inner_lr,
   test_shots=None,
   num_test_steps=None,
+  test_network=None,
+  what_adapts=None,
   wrap=lambda tasks: tasks,
 ):
   check_positive('outer_lr', config.outer_lr)
@@ -126,7 +191,10 @@ def _meta_train(
     meta_batch_size=config.meta_batch_size,
     task_chunk_size=config.task_chunk_size,
     test_learner=fine_tuning_curve(
-      _network(config), inner_lr=test_inner_lr, num_steps=steps
+      _network(config) if test_network is None else test_network,
+      inner_lr=test_inner_lr,
+      num_steps=steps,
+      what_adapts=what_adapts,
     ),
     test_tasks=wrap(_test_tasks(config, shots)),
     num_test_tasks=config.num_test_tasks,
@@ -307,7 +375,9 @@ def _experiment(name: str, source: str, config: MamlConfig) -> Experiment:
     ),
   )
   smoke = Preset(
-    config=config.replace(num_test_tasks=100, validate_every=250),
+    config=config.replace(
+      num_test_tasks=100, validate_every=250, updates_per_iteration=2
+    ),
     schedule=Schedule(
       num_steps=1000, log_every=100, best_metric='query_loss/step_1'
     ),
@@ -318,7 +388,11 @@ def _experiment(name: str, source: str, config: MamlConfig) -> Experiment:
     presets={'smoke': smoke, 'laptop': paper, 'paper': paper},
     make=_selected(sinusoid_maml),
     baselines={
+      'context_vector': Baseline(_selected(context_vector)),
       'pretrained': Baseline(_selected(pretrained)),
+      'multi_task': Baseline(multi_task_of('none')),
+      'multi_task_norm': Baseline(multi_task_of('norm')),
+      'multi_task_mean': Baseline(multi_task_of('distance_to_mean')),
       'from_scratch': Baseline(_selected(from_scratch), trained=False),
       'oracle': Baseline(_selected(oracle)),
     },

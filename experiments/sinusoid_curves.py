@@ -108,7 +108,8 @@ class SinusoidCurvesConfig:
   slow_inner_lr: float = 5e-6  # the other one of the task-conditioned network
   num_inner_steps: int = struct.field(pytree_node=False, default=5)
   meta_batch_size: int = struct.field(pytree_node=False, default=25)
-  task_chunk_size: int | None = struct.field(pytree_node=False, default=None)
+  # Of a held-out task the weights after every step are kept: not of all tasks.
+  task_chunk_size: int | None = struct.field(pytree_node=False, default=25)
   shots: int = struct.field(pytree_node=False, default=5)
   query_shots: int = struct.field(pytree_node=False, default=5)
   hidden_sizes: tuple[int, ...] = struct.field(
@@ -367,6 +368,7 @@ EXPERIMENTS = (
           hidden_sizes=(20, 20),
           recurrent_sizes=(8,),
           meta_batch_size=4,
+          task_chunk_size=4,
           num_test_steps=10,
           num_test_tasks=20,
           validate_every=10,
@@ -374,7 +376,9 @@ EXPERIMENTS = (
         _schedule(20),
       ),
       'laptop': Preset(
-        _CONFIG.replace(meta_batch_size=10, num_test_tasks=600),
+        _CONFIG.replace(
+          meta_batch_size=10, task_chunk_size=10, num_test_tasks=600
+        ),
         _schedule(20_000),
       ),
       'paper': Preset(_CONFIG, _schedule(70_000)),

@@ -50,7 +50,9 @@ def attentive(network: nn.Module) -> Reader:
 
   def answer(params, memory, token):
     tokens = jnp.concatenate([memory, token[None]])
-    return network.apply({'params': params}, tokens)[-1]
+    outputs = network.apply({'params': params}, tokens)
+    assert isinstance(outputs, Array)
+    return outputs[-1]
 
   return Reader(init, read, answer)
 
@@ -69,7 +71,9 @@ def recurrent(network: StackedLstm) -> Reader:
     return network.unroll(params, network.first_carry(), tokens)[0]
 
   def answer(params, memory, token):
-    return network.apply({'params': params}, memory, token)[1]
+    _, outputs = network.apply({'params': params}, memory, token)
+    assert isinstance(outputs, Array)
+    return outputs
 
   return Reader(init, read, answer)
 
@@ -116,7 +120,9 @@ def black_box(
   def features(params, inputs):
     if embedding is None:
       return inputs
-    return embedding.apply({'params': params['embedding']}, inputs)
+    found = embedding.apply({'params': params['embedding']}, inputs)
+    assert isinstance(found, Array)
+    return found
 
   def tokens_of(params, support: Examples) -> Array:
     return jnp.concatenate(

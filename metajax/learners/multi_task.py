@@ -36,7 +36,7 @@ class MultiTaskState:
   optimizer_state: PyTree  # pytree of arrays
   task_key: Array  # typed key, of the data that psi_i is trained on
   num_iterations: Array  # [] int32, those of psi_i
-  loss_of_done: Array  # [] float32, the last training loss of psi_{i-1}
+  loss_of_done: Array  # [] float32, psi_{i-1}'s last; 0 before
 
   @property
   def average(self) -> Params:
@@ -119,7 +119,7 @@ def multi_task(
       optimizer_state=optimizer_state,
       task_key=task_key,
       num_iterations=jnp.int32(0),
-      loss_of_done=jnp.float32(jnp.nan),
+      loss_of_done=jnp.float32(0.0),
     )
 
   def penalised(params, examples, state, key):
@@ -151,13 +151,15 @@ def multi_task(
     )
     loss = jnp.mean(losses)
     is_fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params))
+    params, optimizer_state = jax.tree.map(
+      lambda new, old: jnp.where(is_fine, new, old),
+      (params, optimizer_state),
+      (state.params, state.optimizer_state),
+    )
     trained = state.replace(
       params=params,
       optimizer_state=optimizer_state,
-      num_iterations=state.num_iterations + 1,
-    )
-    trained = jax.tree.map(
-      lambda new, old: jnp.where(is_fine, new, old), trained, state
+      num_iterations=state.num_iterations + is_fine,
     )
 
     def join(trained):
@@ -181,7 +183,7 @@ def multi_task(
     state = jax.lax.cond(is_done, join, lambda same: same, trained)
     return state, {
       'meta/loss': loss,
-      'meta/loss_of_done': jnp.nan_to_num(state.loss_of_done),
+      'meta/loss_of_done': state.loss_of_done,
       SKIPPED: 1.0 - is_fine.astype(jnp.float32),
     }
 

@@ -28,9 +28,9 @@ class SinusoidRanges(NamedTuple):
     inputs: [2] float32.
   """
 
-  amplitude: Array
-  phase: Array
-  inputs: Array
+  amplitude: Array | np.ndarray
+  phase: Array | np.ndarray
+  inputs: Array | np.ndarray
 
 
 def sinusoids(
@@ -97,7 +97,9 @@ def sinusoid_ranges(
       or numbers[0] > numbers[1]
     ):
       raise reject(name, 'two finite numbers, the least first', bounds)
-  return SinusoidRanges(*(np.float32(bounds) for bounds in ranges.values()))
+  return SinusoidRanges(
+    *(np.asarray(bounds, np.float32) for bounds in ranges.values())
+  )
 
 
 def sinusoids_within(

@@ -60,7 +60,7 @@ def halves():
 
 def classifier():
   return black_box(
-    attentive(Snail((CausalAttention(8, 8),), 2)),
+    recurrent(StackedLstm((8,), output_size=2)),
     cross_entropy,
     tell=one_hot(2),
     embedding=Perceptron((8,), output_size=4),
