@@ -209,16 +209,21 @@ def trained(
   test_learner: Learner,
   *,
   tasks: TaskFamily | None = None,
+  validation_tasks: TaskFamily | None = None,
   test_tasks: TaskFamily | None = None,
+  validation_learner: Learner | None = None,
 ) -> Algorithm:
   """Has a learner trained, and its best state by validation tested.
 
   Args:
     config: the settings.
     learner: what is trained.
-    test_learner: what is validated and tested, on the same parameters.
+    test_learner: what is tested, on the same parameters.
     tasks: what it is trained on. None: tasks on the training classes.
+    validation_tasks: what decides the best state. None: tasks on the
+      validation classes.
     test_tasks: what it is tested on. None: tasks on the test classes.
+    validation_learner: what is validated. None: `test_learner`.
   """
   check_positive('outer_lr', config.outer_lr)
 
@@ -241,13 +246,28 @@ def trained(
     ),
     'query_loss',
     every=config.validate_every,
-    validation=on(image_tasks(config, 'validation'), test_learner),
+    validation=on(
+      image_tasks(config, 'validation')
+      if validation_tasks is None
+      else validation_tasks,
+      test_learner if validation_learner is None else validation_learner,
+    ),
   )
 
 
 def _optimizer(config) -> optax.GradientTransformation:
   adam = optax.adam(config.outer_lr)
   return optax.chain(optax.clip(config.clip), adam) if config.clip else adam
+
+
+def image_learner(config: ImageConfig) -> Learner:
+  """Returns MAML on the config's network."""
+  return _maml(config, image_network(config))
+
+
+def image_curve(config: ImageConfig) -> Learner:
+  """Returns its meta-test learner, which reports every gradient step."""
+  return _curve(config)
 
 
 def _maml(config, network) -> Learner:

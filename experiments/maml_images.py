@@ -160,7 +160,11 @@ def _experiment(
 
 
 def image_presets(
-  config: ImageConfig, *, num_steps: int, laptop: Mapping
+  config: ImageConfig,
+  *,
+  num_steps: int,
+  laptop: Mapping,
+  smoke: Mapping | None = None,
 ) -> dict[str, Preset]:
   """Returns the presets of an experiment on images.
 
@@ -168,6 +172,7 @@ def image_presets(
     config: the paper's settings.
     num_steps: meta-iterations of the laptop preset.
     laptop: what its config has other than the paper's.
+    smoke: what the smoke preset's config has other than those of all.
   """
 
   def schedule(num_steps):
@@ -182,7 +187,7 @@ def image_presets(
         num_test_tasks=4,
         validate_every=2,
         pretraining_batch_size=4,
-      ),
+      ).replace(**({} if smoke is None else smoke)),
       schedule(4),
     ),
     'laptop': Preset(small, schedule(num_steps)),
