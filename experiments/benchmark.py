@@ -6,6 +6,7 @@ turn, so that it holds on a machine whose speed drifts.
   python -m experiments.benchmark --part=sinusoid,sweep,navigation,host,cheetah
   python -m experiments.benchmark --part=control
   python -m experiments.benchmark --part=camera
+  python -m experiments.benchmark --part=images
 """
 
 import functools
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 
 from experiments import bare
 from experiments.camera_speed import camera_frames
+from experiments.image_speed import image_memory, image_steps
 from experiments.maml_sinusoids import sinusoid_maml
 from experiments.timing import Timing, time_in_turn
 from metajax.core.algorithm import Algorithm, init_key, step_key
@@ -52,6 +54,7 @@ _PARTS = (
   'cheetah',
   'control',
   'camera',
+  'images',
 )
 _PART = flags.DEFINE_list('part', list(_PARTS), 'what to measure')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'timed rounds of each side')
@@ -81,6 +84,7 @@ def main(argv):
     'cheetah': cheetah,
     'control': control_step,
     'camera': lambda: camera_frames(_ROUNDS.value),
+    'images': lambda: images(_ROUNDS.value),
   }
   for name in _PART.value:
     if name not in parts:
@@ -98,6 +102,12 @@ def matrix_product_rate() -> float:
   a = jax.random.normal(jax.random.key(0), (size, size))
   timing = time_in_turn({'product': lambda: product(a, a)}, rounds=15)
   return 2 * size**3 / timing['product'].least
+
+
+def images(rounds: int) -> None:
+  """Compares MAML on images with one by hand, and the memory it plans."""
+  image_steps(rounds)
+  image_memory()
 
 
 def sinusoid(rate: float) -> None:
