@@ -44,6 +44,16 @@ def launch(module, *flags):
       ],
     ),
     (
+      'inductive_bias',
+      [
+        'sinusoid_curves',
+        'polynomial_depth',
+        'extra_steps_5_way',
+        'extra_steps_20_way',
+        'image_distortions',
+      ],
+    ),
+    (
       'maml_rl',
       [
         'navigation',
@@ -87,6 +97,39 @@ def test_list(module, names):
         )
       ],
       ['figures/adaptation.png', 'figures/task.png'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'inductive_bias',
+      'sinusoid_curves',
+      [
+        'in distribution/query_loss/step_10',
+        'task_conditioned_slow/phase 2 pi/query_loss/step_10',
+        'snail/amplitude 10/query_loss',
+        'recurrent/amplitude 5 to 10/query_loss',
+      ],
+      ['figures/in_distribution.png', 'figures/by_phase.png'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'inductive_bias',
+      'polynomial_depth',
+      ['query_loss', 'maml_1_layers/query_loss'],
+      ['figures/maml.png', 'figures/task_conditioned.png'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'inductive_bias',
+      'extra_steps_20_way',
+      ['accuracy/step_6', 'from_scratch/support_accuracy/step_6'],
+      ['figures/extra_steps.png'],
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'inductive_bias',
+      'image_distortions',
+      ['undistorted/accuracy/step_3', 'snail/scale 1/3/accuracy'],
+      ['figures/by_scale.png', 'figures/distortions.png'],
       marks=pytest.mark.slow,
     ),
     (
