@@ -50,6 +50,7 @@ setuptools.setup(
     'numpy>=2.0',
     'rich>=13.0',
     'matplotlib>=3.9',
+    'pillow>=11.0',
   ],
   extras_require={
     'video': VIDEO,

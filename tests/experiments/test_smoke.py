@@ -128,7 +128,11 @@ def test_list(module, names):
     pytest.param(
       'inductive_bias',
       'image_distortions',
-      ['undistorted/accuracy/step_3', 'snail/scale 1/3/accuracy'],
+      [
+        'undistorted/accuracy/step_3',
+        'snail/scale 1/3/accuracy',
+        'meta_networks/shear 1/4 pi/accuracy',
+      ],
       ['figures/by_scale.png', 'figures/distortions.png'],
       marks=pytest.mark.slow,
     ),
