@@ -11,14 +11,8 @@ NOTEBOOKS = sorted(
 )
 
 
-@pytest.mark.parametrize(
-  'path',
-  [
-    path if path.stem == 'maml' else pytest.param(path, marks=pytest.mark.slow)
-    for path in NOTEBOOKS
-  ],
-  ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path, monkeypatch):
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
   notebook = nbformat.read(path, as_version=4)

@@ -58,10 +58,10 @@ def pause_before(phase, seconds):
 @pytest.mark.parametrize(
   ('stage', 'blocks'),
   [
-    ('reach', 'equal'),
-    ('lift', 'equal'),
+    pytest.param('reach', 'equal', marks=pytest.mark.slow),
+    pytest.param('lift', 'equal', marks=pytest.mark.slow),
     ('stack', 'equal'),
-    ('stack', 'varied'),
+    pytest.param('stack', 'varied', marks=pytest.mark.slow),
   ],
 )
 def test_it_succeeds_and_stays_so(stage, blocks):
@@ -93,6 +93,7 @@ def test_both_operators_stack_and_b_is_slower():
   assert b < a - 20
 
 
+@pytest.mark.slow
 def test_its_style_shows():
   env = jaco(horizon=300, physics='c')
   still = pause_before(Phase.APPROACH, 0.0)

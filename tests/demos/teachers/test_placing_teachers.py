@@ -50,7 +50,7 @@ CASES = {
   'name',
   [
     name
-    if name in ('gripper_pushing', 'hand_placing')
+    if name == 'gripper_pushing'
     else pytest.param(name, marks=pytest.mark.slow)
     for name in CASES
   ],

@@ -325,6 +325,7 @@ def test_things_are_many_and_the_splits_apart():
   assert not found[0] & found[1]
 
 
+@pytest.mark.slow
 def test_demonstrators_are_apart():
   """Size, skin and sleeve of held-out hands occur in no training task."""
   env = build('hand_placing')

@@ -227,6 +227,7 @@ def test_stacked_blocks_rest_for_ten_seconds(engine):
   np.testing.assert_allclose(after, np.tile(qpos, (10, 1)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_varied_blocks_weigh_what_their_size_says():
   env = build('stack', blocks='varied')
   model = env.model

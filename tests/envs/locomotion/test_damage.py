@@ -21,6 +21,7 @@ def drawn(sample, num=200):
   return jax.vmap(sample)(jax.random.split(jax.random.key(0), num))
 
 
+@pytest.mark.slow
 def test_dead_motors_keep_the_contract():
   env = half_cheetah_disabled_joint(40, switch_period=5, physics='c')
   # One period for all tasks: a neighbour's is one's own.

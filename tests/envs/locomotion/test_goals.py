@@ -134,7 +134,11 @@ def test_bad_arguments_are_named(factory, arguments):
 
 @pytest.mark.parametrize(
   ('factory', 'goal'),
-  [(half_cheetah, 'position'), (ant, 'velocity'), (ant, 'sparse_position')],
+  [
+    pytest.param(half_cheetah, 'position', marks=pytest.mark.slow),
+    pytest.param(ant, 'velocity', marks=pytest.mark.slow),
+    (ant, 'sparse_position'),
+  ],
 )
 def test_goals_keep_the_contract(factory, goal):
   env = factory(goal, physics='c')

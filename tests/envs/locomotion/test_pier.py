@@ -15,6 +15,7 @@ from metajax.envs.locomotion.pier import (
 from metajax.testing.environments import check_environment
 
 
+@pytest.mark.slow
 def test_the_pier_keeps_the_contract():
   env = half_cheetah_pier(physics='c')
   assert env.spec[1:5] == (20, 6, 1000, 0.01)

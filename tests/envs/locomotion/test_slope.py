@@ -21,6 +21,7 @@ from metajax.envs.rollout import record_episode
 from metajax.testing.environments import check_environment
 
 
+@pytest.mark.slow
 def test_slopes_keep_the_contract():
   """On ground that begins to differ where the robot stands."""
 

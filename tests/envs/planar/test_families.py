@@ -40,11 +40,20 @@ def task_of(env, seed=0):
   return env.sample_task(jax.random.key(seed))
 
 
-@pytest.mark.parametrize('family', PLANAR_FAMILIES)
+@pytest.mark.parametrize(
+  'family',
+  [
+    family
+    if family is stick2d
+    else pytest.param(family, marks=pytest.mark.slow)
+    for family in PLANAR_FAMILIES
+  ],
+)
 def test_the_contract_holds(family):
   check_environment(family(physics='c'), num_envs=8, num_steps=20)
 
 
+@pytest.mark.slow
 def test_the_contract_holds_for_imperfect_scenes():
   check_environment(
     key2d(1.0, physics='c'),
