@@ -144,12 +144,15 @@ def _experiment(
   *,
   num_steps: int,
   laptop: Mapping,
+  smoke: Mapping | None = None,
 ) -> Experiment:
   """Returns an experiment whose laptop preset is of smaller sizes."""
   return Experiment(
     name=name,
     source=source,
-    presets=image_presets(config, num_steps=num_steps, laptop=laptop),
+    presets=image_presets(
+      config, num_steps=num_steps, laptop=laptop, smoke=smoke
+    ),
     make=image_maml,
     baselines={
       name: Baseline(make, trained=is_trained)
@@ -256,6 +259,7 @@ def _mini_imagenet(shots: int, meta_batch_size: int) -> Experiment:
       'validate_every': 250,
       'num_test_tasks': 100,
     },
+    smoke={'num_inner_steps': 1, 'num_test_steps': 3, 'query_shots': 1},
   )
 
 

@@ -29,6 +29,7 @@ from metajax.learners.task_losses import Measures, accuracy, cross_entropy
 from metajax.nets.fast_weights import (
   HEAD,
   LINEAR,
+  Answers,
   AugmentedClassifier,
   FastWeights,
   coordinates,
@@ -73,17 +74,18 @@ def meta_networks(
   """Returns MetaNet, for classification of images.
 
   The embedding and the base learner have the network's shape and weights of
-  their own. What the embedding is told apart by in its own loss is a softmax
-  layer, too; keys are its features. In `adapt` d reads the examples in a
-  random order, on which Q* hangs: d is an LSTM. All else is the same for any
-  order of the support.
+  their own. The embedding's own loss is the cross-entropy of its logits, and
+  its keys are its features. As an LSTM d reads the examples one after another,
+  in an order that the key of `adapt` draws, and Q* hangs on that order.
+  Nothing else hangs on the order of the support.
 
   Args:
     network: the shape of both.
     fast_layers: names in `network.layers` of those that have fast weights,
       in the embedding all of them but the head.
     generator_units: of the hidden layers of m and of the LSTM of d, >= 1.
-    first_order: take the gradients that d and m read for constants.
+    first_order: take the gradients that d and m read for constants, as the
+      authors' release does. The embedding's head is then not trained.
     measures: `(logits, labels) -> metrics` of the query, reported.
 
   Returns:
@@ -115,9 +117,6 @@ def meta_networks(
       )['params']
     return params
 
-  def answers(params, images, fast):
-    return network.apply({'params': params}, images, fast)
-
   def read_gradients(params, support: Examples, layers) -> Array:
     """Returns what d or m is told, [shots, coordinates, 2]."""
     gradients = example_gradients(network, params, support, layers)
@@ -143,10 +142,13 @@ def meta_networks(
     made = example_generator.apply(
       {'params': params['example_generator']}, read
     )
+    assert isinstance(made, Array)
     return MetaNetwork(
       params=params,
       task_weights=task_weights,
-      keys=answers(params['embedding'], support.inputs, task_weights).features,
+      keys=_answers(
+        network, params['embedding'], support.inputs, task_weights
+      ).features,
       memory=from_coordinates(
         made[..., 0], kernels(params['base'], base_layers)
       ),
@@ -154,12 +156,14 @@ def meta_networks(
 
   def predict(adapted: MetaNetwork, inputs):
     params = adapted.params
-    asked = answers(params['embedding'], inputs, adapted.task_weights).features
+    asked = _answers(
+      network, params['embedding'], inputs, adapted.task_weights
+    ).features
     attention = cosine_attention(asked, adapted.keys)
     fast = jax.tree.map(
       lambda rows: jnp.tensordot(attention, rows, axes=1), adapted.memory
     )
-    return answers(params['base'], inputs, fast).logits
+    return _answers(network, params['base'], inputs, fast).logits
 
   def loss(params, adapted, query, key):
     del params, key
@@ -190,14 +194,20 @@ def example_gradients(
   """
 
   def losses(slow):
-    logits = network.apply(
-      {'params': with_kernels(params, slow)}, examples.inputs
+    logits = _answers(
+      network, with_kernels(params, slow), examples.inputs, {}
     ).logits
     return optax.softmax_cross_entropy_with_integer_labels(
       logits, examples.targets
     )
 
   return jax.jacrev(losses)(kernels(params, layers))
+
+
+def _answers(network, params, images, fast) -> Answers:
+  found = network.apply({'params': params}, images, fast)
+  assert isinstance(found, Answers)
+  return found
 
 
 def _checked(fast_layers, layers) -> tuple[str, ...]:

@@ -113,6 +113,7 @@ class AugmentedClassifier(nn.Module):
     quick = Normalisation(self.normalisation, parent=None).apply(
       without_shift, _convolve_with(images, fast)
     )
+    assert isinstance(quick, Array)
     return activated + nn.relu(quick)
 
 

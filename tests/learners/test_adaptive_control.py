@@ -115,6 +115,7 @@ def test_it_keeps_the_contract_of_an_algorithm():
   )
 
 
+@pytest.mark.slow
 def test_a_bound_on_the_outer_gradient_acts_only_where_it_is_exceeded():
   small = CONFIG.replace(
     num_rollouts=4, max_rollouts=8, num_epochs=1, num_sequences=2
@@ -135,6 +136,7 @@ def test_a_bound_on_the_outer_gradient_acts_only_where_it_is_exceeded():
   assert min(jax.tree.leaves(moved)) > 1e-5
 
 
+@pytest.mark.slow
 def test_it_learns_which_way_the_motor_is_wired(trained):
   # Which way is known after a window; random plans are not the best ones.
   best = 0.1 * (HORIZON - CONFIG.past)
@@ -146,6 +148,7 @@ def test_it_learns_which_way_the_motor_is_wired(trained):
   assert worst['mb'] < 0.1 * best, 'one model cannot serve both'
 
 
+@pytest.mark.slow
 def test_adapting_lowers_the_error_of_a_model_that_can(trained):
   for name in CONDITIONS:
     told = trained['gbac'][2]
@@ -176,6 +179,7 @@ def test_data_are_added_and_the_oldest_give_way(trained):
   np.testing.assert_array_equal(old[32:], new[32:])
 
 
+@pytest.mark.slow
 def test_rollouts_in_chunks_are_the_same_rollouts(trained):
   params = trained['gbac'][0].params
 
@@ -254,6 +258,7 @@ def test_training_ends_when_validation_no_longer_improves():
   assert 2 <= metrics['meta/epochs'] < 50
 
 
+@pytest.mark.slow
 def test_the_model_free_policy_learns_what_needs_no_adaptation():
   env = flipped_motor(1.0)
   algorithm = model_free_control(
@@ -269,6 +274,7 @@ def test_the_model_free_policy_learns_what_needs_no_adaptation():
   assert evaluate((), state, key)['return/as is'].mean() > before + 1
 
 
+@pytest.mark.slow
 def test_every_condition_has_an_oracle_of_its_own():
   small = CONFIG.replace(num_rollouts=16, max_rollouts=64)
 

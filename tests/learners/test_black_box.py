@@ -32,7 +32,11 @@ SNAIL = attentive(
 LSTM = recurrent(StackedLstm((8,), output_size=1))
 
 
-@pytest.mark.parametrize('reader', [SNAIL, LSTM], ids=['snail', 'recurrent'])
+@pytest.mark.parametrize(
+  'reader',
+  [pytest.param(SNAIL, marks=pytest.mark.slow), LSTM],
+  ids=['snail', 'recurrent'],
+)
 def test_contract(reader):
   check_learner(black_box(reader, squared_error), TASKS)
 
@@ -99,6 +103,7 @@ def test_the_order_of_reading_hangs_on_the_key_alone():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('reader', [SNAIL, LSTM], ids=['snail', 'recurrent'])
 def test_it_learns_to_read(reader):
   """What was read is worth more than what is true of all tasks."""

@@ -22,11 +22,11 @@ from metajax.nets.vision import omniglot_network
 NETWORK = AugmentedClassifier(3, filters=2, features=4, num_convolutions=2)
 LAYERS = NETWORK.layers
 IMAGES = jax.random.uniform(jax.random.key(0), (5, 8, 8, 1))
-PARAMS = NETWORK.init(jax.random.key(1), IMAGES)['params']
+PARAMS = jax.jit(NETWORK.init)(jax.random.key(1), IMAGES)['params']
 
 
 def answer(fast=None, params=PARAMS):
-  return NETWORK.apply({'params': params}, IMAGES, fast)
+  return jax.jit(NETWORK.apply)({'params': params}, IMAGES, fast)
 
 
 def random_kernels(layers, *, examples=()):
@@ -110,6 +110,7 @@ def test_every_input_may_have_weights_of_its_own(layers):
     3, filters=2, features=4, num_convolutions=2, normalisation='instance'
   )
 
+  @jax.jit
   def apply(images, fast):
     return network.apply({'params': PARAMS}, images, fast).logits
 
