@@ -161,6 +161,7 @@ def test_adapting_lowers_the_error_of_a_model_that_can(trained):
     )
 
 
+@pytest.mark.slow
 def test_the_first_iteration_acts_at_random_and_later_ones_plan(trained):
   _, history, _ = trained['gbac']
   returns = [float(metrics['return']) for metrics in history]
@@ -168,6 +169,7 @@ def test_the_first_iteration_acts_at_random_and_later_ones_plan(trained):
   assert min(returns[1:]) > returns[0] + 0.5
 
 
+@pytest.mark.slow
 def test_data_are_added_and_the_oldest_give_way(trained):
   state, _, _ = trained['gbac']
   assert int(state.rollouts.num_rollouts) == 96
@@ -199,6 +201,7 @@ def test_rollouts_in_chunks_are_the_same_rollouts(trained):
   np.testing.assert_allclose(whole.actions, chunked.actions, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_errors_are_told_of_every_window(trained):
   params = trained['gbac'][0].params
   rollouts = run_controller(
@@ -215,6 +218,7 @@ def test_errors_are_told_of_every_window(trained):
   assert np.isfinite(errors['adapted']).all()
 
 
+@pytest.mark.slow
 def test_windows_past_an_early_end_have_no_error(trained):
   """The second window reaches to row 24, the third to row 32."""
   params = trained['gbac'][0].params

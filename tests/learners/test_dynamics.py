@@ -428,6 +428,7 @@ def fixture_errors():
   return {name: errors(model) for name, model in models.items()}
 
 
+@pytest.mark.slow
 def test_gbac_learns_to_adapt_to_unknown_dynamics(errors):
   before = errors['gbac']['unadapted'].mean()
   after = errors['gbac']['adapted'].mean()
@@ -439,6 +440,7 @@ def test_gbac_learns_to_adapt_to_unknown_dynamics(errors):
   assert is_less.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_rbac_learns_to_adapt_to_unknown_dynamics(errors):
   after = errors['rbac']['adapted'].mean()
   # From nothing it still adapts along the query.
