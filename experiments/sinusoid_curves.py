@@ -377,7 +377,7 @@ EXPERIMENTS = (
       ),
       'laptop': Preset(
         _CONFIG.replace(
-          meta_batch_size=10, task_chunk_size=10, num_test_tasks=600
+          meta_batch_size=10, task_chunk_size=10, num_test_tasks=200
         ),
         _schedule(20_000),
       ),

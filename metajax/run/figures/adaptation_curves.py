@@ -62,11 +62,13 @@ def adaptation_curve(
   """
   figure, (axes,) = new_figure(1, width=6.4, height=4.2)
   ends, colour_of = [], dict(zip(curves, colours(), strict=False))
+  counted = set()
   for label, given in curves.items():
     curve = Curve(*given)
     mean = np.asarray(curve.mean, float)
     half_width = _numbers_or_zero(curve.ci95)
     steps = np.arange(len(mean)) if curve.steps is None else curve.steps
+    counted.update(steps)
     colour = colour_of[label]
     draw_band(axes, steps, mean, half_width, colour)
     axes.plot(
@@ -81,7 +83,8 @@ def adaptation_curve(
   if log_scale:
     use_log_scale(axes)
   finish_axes(axes, title, xlabel, ylabel)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  if all(float(step).is_integer() for step in counted):
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
   label_ends(figure, axes, ends)
   save_figure(figure, path)
 
