@@ -44,6 +44,8 @@ class Problem(NamedTuple):
       models, whose names stand in front of their metrics.
     validate: the same on validation tasks.
     selected_by: the metric that decides the best state, the less the better.
+    test_data: pytree of arrays that the meta-test reads, its first argument.
+    validation_data: the same of the validation.
   """
 
   network: object
@@ -52,6 +54,8 @@ class Problem(NamedTuple):
   test: Callable[[Mapping[str, Learner]], Evaluation]
   validate: Callable[[Mapping[str, Learner]], Evaluation]
   selected_by: str
+  test_data: PyTree = ()
+  validation_data: PyTree = ()
 
 
 def train_platipus(
@@ -155,14 +159,15 @@ def _train(config, problem, learner, samplers) -> Algorithm:
   # What is selected by are the metrics of the method itself.
   validate = problem.validate({'': samplers['']})
 
-  def evaluated(evaluation):
+  def evaluated(evaluation, held_out):
     return algorithm._replace(
-      evaluate=lambda data, state, key: evaluation(data[1], state.params, key)
+      data=(problem.tasks.data, held_out),
+      evaluate=lambda data, state, key: evaluation(data[1], state.params, key),
     )
 
   return select_best(
-    evaluated(test),
+    evaluated(test, problem.test_data),
     problem.selected_by,
     every=config.validate_every,
-    validation=evaluated(validate),
+    validation=evaluated(validate, problem.validation_data),
   )

@@ -15,6 +15,7 @@ from scipy import stats
 from experiments.platipus_circles import boundary_measures, grid
 from experiments.sampled_functions import function_measures, rank_correlation
 from metajax.core.learner import Examples
+from tests.tasks.image_writers import write_celeba, write_mini_imagenet
 
 ROOT = Path(__file__).parents[2]
 METHODS = ('', 'unconditional_prior/', 'maml/', 'maml/noise/', 'maml_noise/')
@@ -36,7 +37,12 @@ def test_list():
   done = launch('--list')
   assert done.returncode == 0, done.stderr
   names = [line.split()[0] for line in done.stdout.splitlines()]
-  assert names == ['ambiguous_regression', 'circles']
+  assert names == [
+    'ambiguous_regression',
+    'circles',
+    'celeba',
+    'mini_imagenet_5_way_1_shot',
+  ]
 
 
 @pytest.mark.slow
@@ -140,3 +146,26 @@ def test_measures_of_boundaries_by_hand():
   assert set(got) == set(expected)
   for name, value in expected.items():
     np.testing.assert_allclose(got[name], value, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_smoke_on_small_sets_of_images(tmp_path):
+  attributes = np.random.default_rng(0).random((120, 40)) < 0.5
+  write_celeba(tmp_path / 'celeba', attributes)
+  write_mini_imagenet(tmp_path / 'mini_imagenet', images=4, size=32)
+  for experiment, folder, measure in (
+    ('celeba', 'celeba', 'coverage'),
+    ('mini_imagenet_5_way_1_shot', 'mini_imagenet', 'accuracy'),
+  ):
+    workdir = tmp_path / experiment
+    done = launch(
+      f'--experiment={experiment}',
+      '--preset=smoke',
+      f'--workdir={workdir}',
+      f'--config.data_dir={tmp_path / folder}',
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((workdir / 'evaluation.json').read_text())['metrics']
+    for method in METHODS:
+      assert metrics[f'{method}{measure}']['n'] == 4
+    assert (workdir / 'figures' / 'learning_curve.png').exists()
