@@ -72,6 +72,7 @@ def classifier():
   )
 
 
+@pytest.mark.slow
 def test_contract_on_labels_and_with_an_embedding():
   check_learner(classifier(), halves())
 

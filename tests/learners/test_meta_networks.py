@@ -59,7 +59,7 @@ def last_gradients(base, support):
 @pytest.mark.parametrize(
   'settings',
   [
-    {},
+    pytest.param({}, marks=pytest.mark.slow),
     pytest.param(
       {'fast_layers': NETWORK.layers, 'first_order': False},
       marks=pytest.mark.slow,
