@@ -10,10 +10,9 @@ from experiments.platipus_methods import (
   METHODS,
   Evaluation,
   Problem,
+  baselines_of,
   maml_sampler,
   platipus_sampler,
-  train_maml,
-  train_noisy_maml,
   train_platipus,
 )
 from metajax.core.algorithm import Algorithm, evaluation_key
@@ -28,7 +27,7 @@ from metajax.run.figures.decision_boundaries import (
   decision_boundaries,
 )
 from metajax.run.figures.learning_curves import learning_curve
-from metajax.run.launch import Baseline, Experiment, Preset, Report
+from metajax.run.launch import Experiment, Preset, Report
 from metajax.run.schedule import Schedule
 from metajax.run.tables import print_table
 from metajax.tasks.circles import SIDE, circles, is_inside
@@ -70,21 +69,6 @@ def problem(config: PlatipusConfig) -> Problem:
 def platipus_circles(config: PlatipusConfig) -> Algorithm:
   """Makes PLATIPUS."""
   return train_platipus(config, problem(config))
-
-
-def unconditional_prior(config: PlatipusConfig) -> Algorithm:
-  """Makes the ablation whose prior does not see the support."""
-  return train_platipus(config, problem(config), prior_sees_support=False)
-
-
-def maml_baseline(config: PlatipusConfig) -> Algorithm:
-  """Makes MAML, which is also tested with noise on its gradients."""
-  return train_maml(config, problem(config))
-
-
-def maml_noise(config: PlatipusConfig) -> Algorithm:
-  """Makes MAML that meets the noise in training, too."""
-  return train_noisy_maml(config, problem(config))
 
 
 def boundary_measures(
@@ -274,11 +258,7 @@ EXPERIMENTS = (
       ),
     },
     make=platipus_circles,
-    baselines={
-      'unconditional_prior': Baseline(unconditional_prior),
-      'maml': Baseline(maml_baseline),
-      'maml_noise': Baseline(maml_noise),
-    },
+    baselines=baselines_of(problem),
     report=report,
   ),
 )

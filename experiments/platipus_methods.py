@@ -1,7 +1,7 @@
 """PLATIPUS and its baselines on a problem, trained and tested alike."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import Array
 import optax
@@ -19,6 +19,7 @@ from metajax.learners.platipus import (
   platipus_samples,
 )
 from metajax.learners.task_losses import TaskLoss
+from metajax.run.launch import Baseline
 
 # What stands in front of a method's metrics.
 METHODS = {
@@ -107,6 +108,28 @@ def train_noisy_maml(config: PlatipusConfig, problem: Problem) -> Algorithm:
     clip=config.clip,
   )
   return _train(config, problem, learner, {'': _noisy_sampler(config, problem)})
+
+
+def baselines_of(
+  problem: Callable[[Any], Problem],
+) -> dict[str, Baseline]:
+  """Returns what PLATIPUS is compared with on a problem, by name.
+
+  Args:
+    problem: makes the problem from a `PlatipusConfig`.
+  """
+
+  def unconditional_prior(config: PlatipusConfig) -> Algorithm:
+    """Makes the ablation whose prior does not see the support."""
+    return train_platipus(config, problem(config), prior_sees_support=False)
+
+  return {
+    'unconditional_prior': Baseline(unconditional_prior),
+    'maml': Baseline(lambda config: train_maml(config, problem(config))),
+    'maml_noise': Baseline(
+      lambda config: train_noisy_maml(config, problem(config))
+    ),
+  }
 
 
 def platipus_sampler(

@@ -11,10 +11,9 @@ from experiments.platipus_methods import (
   METHODS,
   Evaluation,
   Problem,
+  baselines_of,
   maml_sampler,
   platipus_sampler,
-  train_maml,
-  train_noisy_maml,
   train_platipus,
 )
 from experiments.sampled_functions import function_measures
@@ -36,7 +35,7 @@ from metajax.run.figures.sampled_functions import (
   SampledFunctions,
   sampled_functions,
 )
-from metajax.run.launch import Baseline, Experiment, Preset, Report
+from metajax.run.launch import Experiment, Preset, Report
 from metajax.run.schedule import Schedule
 from metajax.run.tables import print_table
 from metajax.tasks.ambiguous_regression import (
@@ -95,21 +94,6 @@ def platipus_regression(
 ) -> Algorithm:
   """Makes PLATIPUS, tested on `test_shots` points; None: the config's."""
   return train_platipus(config, problem(config, test_shots=test_shots))
-
-
-def unconditional_prior(config: PlatipusConfig) -> Algorithm:
-  """Makes the ablation whose prior does not see the support."""
-  return train_platipus(config, problem(config), prior_sees_support=False)
-
-
-def maml_baseline(config: PlatipusConfig) -> Algorithm:
-  """Makes MAML, which is also tested with noise on its gradients."""
-  return train_maml(config, problem(config))
-
-
-def maml_noise(config: PlatipusConfig) -> Algorithm:
-  """Makes MAML that meets the noise in training, too."""
-  return train_noisy_maml(config, problem(config))
 
 
 def _evaluation(
@@ -330,11 +314,7 @@ EXPERIMENTS = (
       ),
     },
     make=platipus_regression,
-    baselines={
-      'unconditional_prior': Baseline(unconditional_prior),
-      'maml': Baseline(maml_baseline),
-      'maml_noise': Baseline(maml_noise),
-    },
+    baselines=baselines_of(problem),
     evaluations={
       f'{shots}_shot': _other_shots(shots) for shots in _OTHER_SHOTS
     },
