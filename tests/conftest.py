@@ -34,21 +34,31 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('metajax')
 
 
+# Most of the time of these goes into compiling scenes that run for moments. The
+# slow ones among them compile as users do.
+_COMPILED_QUICKLY = ('envs', 'demos')
+
+
 def pytest_collection_modifyitems(items):
-  """Marks all of tests/envs as physics."""
-  environments = pathlib.Path(__file__).parent / 'envs'
+  """Marks all of tests/envs as physics, and what may be compiled quickly."""
+  here = pathlib.Path(__file__).parent
   for item in items:
-    if environments in item.path.parents:
+    room = item.path.relative_to(here).parts[0]
+    if room == 'envs':
       item.add_marker('physics')
+    if room in _COMPILED_QUICKLY and not item.get_closest_marker('slow'):
+      item.add_marker('compiled_quickly')
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-  """Lets MJX promote ranks in the tests that step it, and nowhere else.
+  """Sets how JAX treats a test, its fixtures of every scope with it.
 
-  Of this stack MJX alone does so (`[3, 3] * [3]` in its kinematics). Wrapping
-  the whole protocol covers fixtures of every scope.
+  Of this stack MJX alone promotes ranks (`[3, 3] * [3]` in its kinematics): it
+  may in the tests that step it, and nowhere else.
   """
+  quickly = item.get_closest_marker('compiled_quickly') is not None
+  jax.config.update('jax_disable_most_optimizations', quickly)
   if item.get_closest_marker('physics') is None:
     return (yield)
   with jax.numpy_rank_promotion('allow'):

@@ -39,6 +39,7 @@ def test_fast_keeps_the_contract():
     np.testing.assert_allclose(state.reward, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pendulum_with_tasks_keeps_the_contract(pendulums):
   check_environment(pendulums, num_envs=4, num_steps=10)
   assert pendulums.spec.observation_size == 4

@@ -18,7 +18,11 @@ def test_navigation_keeps_the_contract(reward):
 
 
 @pytest.mark.parametrize(
-  'goal', ['velocity', pytest.param('direction', marks=pytest.mark.slow)]
+  'goal',
+  [
+    pytest.param(goal, marks=pytest.mark.slow)
+    for goal in ('velocity', 'direction')
+  ],
 )
 def test_half_cheetah_keeps_the_contract(goal):
   check_environment(half_cheetah(goal), num_envs=16)

@@ -104,6 +104,7 @@ print(bool(jnp.isfinite(states.qpos).all()))
 """
 
 
+@pytest.mark.slow
 def test_a_thousand_half_cheetahs_do_not_stand_still():
   """With LAPACK's own batches they do, on two cores and more."""
   done = subprocess.run(

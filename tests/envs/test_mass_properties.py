@@ -37,6 +37,7 @@ def test_what_follows_from_masses_is_what_the_compiler_derives(name):
     )
 
 
+@pytest.mark.slow
 def test_masses_at_run_time_equal_a_recompiled_model():
   model, heavy = (load_model('half_cheetah.xml') for _ in range(2))
   factors = np.linspace(0.5, 2.0, model.nbody)

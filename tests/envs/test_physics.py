@@ -169,6 +169,7 @@ def test_unknown_model_files_are_named():
     load_model('unicorn.xml')
 
 
+@pytest.mark.slow
 def test_chains_need_the_options_that_hot_programs_get():
   """Seven links: 600 times slower with the backend's own options."""
   if jax.default_backend() != 'cpu':

@@ -136,11 +136,12 @@ def test_list(module, names):
       ['figures/by_scale.png', 'figures/distortions.png'],
       marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       'maml_rl',
       'navigation',
       ['return/step_3', 'context_vector/return/step_3', 'oracle/return/step_0'],
       ['figures/adaptation.png', 'figures/paths.png'],
+      marks=pytest.mark.slow,
     ),
     pytest.param(
       'maml_rl',

@@ -130,7 +130,13 @@ def stepped(theta, normaliser, transitions, alpha=ALPHA):
   return jax.tree.map(lambda p, g: p - alpha * g, theta, gradient)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name == 'gbac' else pytest.param(name, marks=pytest.mark.slow)
+    for name in MODELS
+  ],
+)
 def test_dynamics_models_keep_the_contract_of_a_learner(name):
   check_learner(
     MODELS[name].learner,

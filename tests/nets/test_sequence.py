@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metajax.nets.sequence import (
   CausalAttention,
@@ -61,6 +62,7 @@ def test_temporal_convolutions_keep_what_they_were_given():
   assert np.all(np.abs(found[:, 3:]) < 1.0)
 
 
+@pytest.mark.slow
 def test_no_output_looks_ahead_and_the_last_sees_all():
   inputs = tokens(6, 2)
   network = regression_snail()

@@ -149,9 +149,10 @@ class TestKills:
     ('algorithm', 'best_metric'),
     [
       ('small_sinusoid', 'query_loss/step_1'),
-      pytest.param('small_navigation', 'return/step_1', marks=pytest.mark.slow),
+      ('small_navigation', 'return/step_1'),
     ],
   )
+  @pytest.mark.slow
   def test_20_kills_at_random_moments(
     self, cache, tmp_path, algorithm, best_metric
   ):

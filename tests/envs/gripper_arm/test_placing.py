@@ -66,15 +66,8 @@ def many(sample):
 
 
 # One of each robot; the others are slow only together.
-@pytest.mark.parametrize(
-  'name',
-  [
-    name
-    if name == 'hand_gripper_pushing'
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in (*FAMILIES, *HANDS)
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*FAMILIES, *HANDS])
 def test_families_keep_the_contract(name):
   check_environment(build(name), num_envs=8, num_steps=20, silent_fields=SILENT)
 

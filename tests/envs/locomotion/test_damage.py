@@ -30,6 +30,7 @@ def test_dead_motors_keep_the_contract():
   )
 
 
+@pytest.mark.slow
 def test_crippled_legs_keep_the_contract():
   env = ant_crippled_leg(40, switch_time=5, physics='c')
   check_environment(

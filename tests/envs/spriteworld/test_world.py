@@ -40,6 +40,7 @@ def first(tasks):
   return jax.tree.map(lambda x: x[0], tasks)
 
 
+@pytest.mark.slow
 def test_keeps_the_contract(world):
   check_environment(world.env, num_envs=8, silent_fields=('.appearance',))
   check_environment(
