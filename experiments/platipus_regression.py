@@ -166,7 +166,7 @@ def report(report: Report) -> None:
   for measure, what in _MEASURES.items():
     print_table(
       [(label, metrics[prefix + measure]) for label, prefix in methods.items()],
-      title=f'Lines and sinusoids from {config.shots} noisy points: {what}',
+      title=f'Lines and sinusoids, noisy points given: {config.shots}; {what}',
     )
   names = {
     'variance': 'variance over samples',
@@ -269,7 +269,7 @@ def _draw_samples(report) -> None:
         SampledFunctions(*(leaf[task] for leaf in drawn))
         for task in range(_NUM_DRAWN_TASKS)
       ],
-      title=f'Held-out tasks from {shots} noisy points',
+      title=f'Held-out tasks, noisy points given: {shots}',
       samples_label=f'{config.num_samples} samples of PLATIPUS',
     )
 

@@ -109,9 +109,10 @@ def report(report: Report) -> None:
       for depth, prefix in found.items()
     }
     print_table(
-      [(f'{depth} hidden layers', cell) for depth, cell in cells.items()],
+      [(f'hidden layers: {depth}', cell) for depth, cell in cells.items()],
       {
-        f'{depth} hidden layers': _REPORTED[label][depth - 1] for depth in found
+        f'hidden layers: {depth}': _REPORTED[label][depth - 1]
+        for depth in found
       },
       title=(
         f'{label}: mean squared error on {report.config.shots} points of cubic '

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 import numpy as np
+from numpy.typing import ArrayLike
 
 from metajax.core.durable_files import write_whole
 
@@ -75,6 +76,22 @@ def new_figure(
 def colours(start: int = 0) -> Iterator[str]:
   """Yields the palette's colours from a place on, over and over."""
   return itertools.islice(itertools.cycle(PALETTE), start, None)
+
+
+def draw_support(axes: Axes, first: ArrayLike, second: ArrayLike) -> None:
+  """Marks the points that a learner was given: [shots] of each coordinate."""
+  axes.plot(
+    first,
+    second,
+    linestyle='none',
+    marker='^',
+    markersize=7.5,
+    color=PALETTE[4],
+    markeredgecolor='white',
+    markeredgewidth=0.8,
+    zorder=5,
+    label='support',
+  )
 
 
 def finish_axes(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from metajax.run.figures.canvas import (
   INK,
   PALETTE,
+  draw_support,
   finish_axes,
   new_figure,
   save_figure,
@@ -69,15 +70,7 @@ def decision_boundaries(
       axes.contour(
         *grid, task.single, levels=(0,), colors=[single], linewidths=2.0
       )
-    axes.plot(
-      *np.asarray(task.support).T,
-      linestyle='none',
-      marker='P',
-      markersize=9,
-      color=PALETTE[4],
-      markeredgecolor='white',
-      label='support',
-    )
+    draw_support(axes, *np.asarray(task.support).T)
     axes.set_aspect('equal')
     finish_axes(axes, '', 'first input', '')
   row[0].set_ylabel('second input', color=INK)

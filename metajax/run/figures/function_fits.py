@@ -8,6 +8,7 @@ from metajax.run.figures.canvas import (
   INK,
   MUTED,
   PALETTE,
+  draw_support,
   finish_axes,
   new_figure,
   save_figure,
@@ -66,18 +67,7 @@ def function_fits(
         linestyle='--' if index == 0 < last else '-',
         label=label,
       )
-    axes.plot(
-      fit.support_inputs,
-      fit.support_targets,
-      linestyle='none',
-      marker='^',
-      markersize=7.5,
-      color=PALETTE[4],
-      markeredgecolor='white',
-      markeredgewidth=0.8,
-      zorder=5,
-      label='support',
-    )
+    draw_support(axes, fit.support_inputs, fit.support_targets)
     finish_axes(axes, '', xlabel, ylabel if axes is row[0] else '')
   title_and_legend(figure, row[0], title)
   save_figure(figure, path)

@@ -9,6 +9,7 @@ import numpy as np
 from metajax.run.figures.canvas import (
   INK,
   PALETTE,
+  draw_support,
   finish_axes,
   new_figure,
   save_figure,
@@ -77,18 +78,7 @@ def sampled_functions(
     axes.plot(
       task.inputs, task.truth, color=INK, linewidth=1.6, label='true function'
     )
-    axes.plot(
-      task.support_inputs,
-      task.support_targets,
-      linestyle='none',
-      marker='^',
-      markersize=7.5,
-      color=PALETTE[4],
-      markeredgecolor='white',
-      markeredgewidth=0.8,
-      zorder=5,
-      label='support',
-    )
+    draw_support(axes, task.support_inputs, task.support_targets)
     finish_axes(axes, task.title, 'x', 'y' if axes is row[0] else '')
   title_and_legend(figure, row[0], title)
   save_figure(figure, path)
