@@ -44,10 +44,7 @@ def fixture_differences():
   return json.loads(answer.stdout)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [pytest.param('meta_train', marks=pytest.mark.slow), 'sweep', 'maml_rl'],
-)
+@pytest.mark.parametrize('name', ['meta_train', 'sweep', 'maml_rl'])
 def test_two_and_eight_devices_agree_with_one(differences, name):
   assert differences['devices'] == 8
   assert set(differences[name]) == {'2', '8'}

@@ -17,13 +17,8 @@ def test_navigation_keeps_the_contract(reward):
   check_environment(navigation(reward), num_envs=8)
 
 
-@pytest.mark.parametrize(
-  'goal',
-  [
-    pytest.param(goal, marks=pytest.mark.slow)
-    for goal in ('velocity', 'direction')
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('goal', ['velocity', 'direction'])
 def test_half_cheetah_keeps_the_contract(goal):
   check_environment(half_cheetah(goal), num_envs=16)
 

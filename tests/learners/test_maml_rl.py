@@ -177,10 +177,8 @@ def test_step_sizes_are_learned_where_they_start_too_small():
 
 
 # Six tasks on one device, and three on each of two, in chunks that leave some.
-@pytest.mark.parametrize(
-  ('num_devices', 'chunk_size'),
-  [pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 4), (2, 2))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(('num_devices', 'chunk_size'), [(1, 4), (2, 2)])
 def test_tasks_in_chunks_give_the_same_numbers(num_devices, chunk_size):
   env = navigation(horizon=10)
 
