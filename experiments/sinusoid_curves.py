@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from flax import struct
+import jax
 import optax
 
 from metajax.core.algorithm import Algorithm
@@ -55,7 +56,7 @@ _CONDITIONS = {
 _FINE_TUNED = {
   'MAML': '',
   'task-conditioned, 0.001': 'task_conditioned/',
-  'task-conditioned, 0.000005': 'task_conditioned_slow/',
+  'task-conditioned, 0.000005': 'task_conditioned/slow/',
 }
 _BLACK_BOXES = {'SNAIL': 'snail/', 'recurrent': 'recurrent/'}
 _SHOWN_STEPS = (0, 1, 5, 10, 20, 100)
@@ -141,13 +142,24 @@ def maml_curves(config: SinusoidCurvesConfig) -> Algorithm:
 
 
 def task_conditioned(config: SinusoidCurvesConfig) -> Algorithm:
-  """Makes the network that is told the task, then fine-tuned with alpha."""
-  return _task_conditioned(config, config.inner_lr)
+  """Makes the network that is told the task, then fine-tuned.
 
+  It is tested twice on the same tasks: with the step size alpha, and, under
+  `slow/`, with the small one.
+  """
+  algorithm, slow = (
+    _task_conditioned(config, inner_lr)
+    for inner_lr in (config.inner_lr, config.slow_inner_lr)
+  )
 
-def task_conditioned_slow(config: SinusoidCurvesConfig) -> Algorithm:
-  """Makes the same, fine-tuned with the slow step size."""
-  return _task_conditioned(config, config.slow_inner_lr)
+  def evaluate(data, state, key):
+    same_key = jax.random.clone(key)
+    return algorithm.evaluate(data, state, key) | {
+      f'slow/{name}': values
+      for name, values in slow.evaluate(data, state, same_key).items()
+    }
+
+  return algorithm._replace(evaluate=evaluate)
 
 
 def snail(config: SinusoidCurvesConfig) -> Algorithm:
@@ -229,7 +241,7 @@ def report(report: Report) -> None:
     {
       label: prefix
       for label, prefix in methods.items()
-      if prefix.rstrip('/') in report.results
+      if _method(prefix) in report.results
     }
     for methods in (_FINE_TUNED, _BLACK_BOXES)
   )
@@ -291,14 +303,20 @@ def report(report: Report) -> None:
   learning_curve(
     figures / 'learning_curve.png',
     {
-      label: report.results[prefix.rstrip('/')].history
+      label: report.results[_method(prefix)].history
       for label, prefix in (fine_tuned | black_boxes).items()
+      if not prefix.endswith('slow/')
     },
     'meta/loss',
     title='Loss of the answers, in meta-training',
     ylabel='mean squared error',
     log_scale=True,
   )
+
+
+def _method(prefix: str) -> str:
+  """Returns the name of the results whose metrics begin so."""
+  return prefix.split('/')[0]
 
 
 def _print_curves(report, condition, fine_tuned, black_boxes) -> None:
@@ -386,7 +404,6 @@ EXPERIMENTS = (
     make=maml_curves,
     baselines={
       'task_conditioned': Baseline(task_conditioned),
-      'task_conditioned_slow': Baseline(task_conditioned_slow),
       'snail': Baseline(snail),
       'recurrent': Baseline(recurrent_learner),
     },

@@ -34,20 +34,21 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('metajax')
 
 
-# Most of the time of these goes into compiling scenes that run for moments. The
-# slow ones among them compile as users do.
-_COMPILED_QUICKLY = ('envs', 'demos')
+# Most of the time of these goes into compiling what runs for moments. The slow
+# ones among them compile as users do, and those marked `compiled_fully`.
+_COMPILED_QUICKLY = ('core', 'demos', 'envs', 'learners', 'rl')
 
 
 def pytest_collection_modifyitems(items):
-  """Marks all of tests/envs as physics, and what may be compiled quickly."""
+  """Marks all of tests/envs as physics, and what need not compile fully."""
   here = pathlib.Path(__file__).parent
   for item in items:
     room = item.path.relative_to(here).parts[0]
     if room == 'envs':
       item.add_marker('physics')
-    if room in _COMPILED_QUICKLY and not item.get_closest_marker('slow'):
-      item.add_marker('compiled_quickly')
+    slow = item.get_closest_marker('slow') is not None
+    if room not in _COMPILED_QUICKLY or slow:
+      item.add_marker('compiled_fully')
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,7 +58,7 @@ def pytest_runtest_protocol(item, nextitem):
   Of this stack MJX alone promotes ranks (`[3, 3] * [3]` in its kinematics): it
   may in the tests that step it, and nowhere else.
   """
-  quickly = item.get_closest_marker('compiled_quickly') is not None
+  quickly = item.get_closest_marker('compiled_fully') is None
   jax.config.update('jax_disable_most_optimizations', quickly)
   if item.get_closest_marker('physics') is None:
     return (yield)

@@ -358,6 +358,7 @@ def test_the_ways_to_run_the_loop_agree():
   assert np.max(np.abs(first_order - unrolled)) > 0.1 * scale
 
 
+@pytest.mark.compiled_fully
 def test_memory_of_the_outer_gradient():
   """What the backward pass keeps, over inner steps: figures M3."""
   inputs = jnp.zeros((8, 128, 2))

@@ -255,6 +255,7 @@ def digest(state):
   return hashlib.sha256(bits).hexdigest()
 
 
+@pytest.mark.compiled_fully
 def test_another_process_ends_with_the_same_bits():
   program = (
     'import importlib.util, sys\n'

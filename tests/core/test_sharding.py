@@ -34,6 +34,7 @@ def fixture_differences():
     env={
       **os.environ,
       'JAX_NUM_CPU_DEVICES': '8',
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
       'PYTHONPATH': str(ROOT),
     },
     capture_output=True,

@@ -13,7 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 def launch(module, *flags):
   # One device, as a user has; the cache of compiled programs is the tests'.
-  environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
+  # They run for moments, and would compile for minutes.
+  environment = os.environ | {
+    'JAX_NUM_CPU_DEVICES': '1',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
   return subprocess.run(
     [sys.executable, '-m', f'experiments.{module}', *flags],
     cwd=ROOT,
@@ -76,11 +80,12 @@ def test_list(module, names):
 @pytest.mark.parametrize(
   ('module', 'experiment', 'metrics', 'pictures'),
   [
-    (
+    pytest.param(
       'maml',
       'sinusoid',
       ['query_loss/step_10', '20_shot/query_loss/step_1', 'oracle/query_loss'],
       ['figures/adaptation.png', 'figures/fits.png'],
+      marks=pytest.mark.slow,
     ),
     pytest.param(
       'maml',
@@ -104,7 +109,7 @@ def test_list(module, names):
       'sinusoid_curves',
       [
         'in distribution/query_loss/step_10',
-        'task_conditioned_slow/phase 2 pi/query_loss/step_10',
+        'task_conditioned/slow/phase 2 pi/query_loss/step_10',
         'snail/amplitude 10/query_loss',
         'recurrent/amplitude 5 to 10/query_loss',
       ],
@@ -161,6 +166,17 @@ def test_list(module, names):
 )
 def test_smoke(tmp_path, module, experiment, metrics, pictures):
   check_smoke(tmp_path / 'run', module, experiment, metrics, pictures)
+
+
+def test_smoke_of_one_baseline(tmp_path):
+  check_smoke(
+    tmp_path / 'run',
+    'maml',
+    'sinusoid_5_shot',
+    ['query_loss/step_10', 'oracle/query_loss'],
+    ['figures/adaptation.png', 'figures/fits.png'],
+    '--baselines=oracle',
+  )
 
 
 @pytest.mark.slow

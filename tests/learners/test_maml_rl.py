@@ -52,12 +52,15 @@ def test_maml_rl_keeps_the_contract_of_an_algorithm(compare_eager):
   'variant',
   [
     pytest.param({'outer_optimizer': 'ppo'}, marks=pytest.mark.slow),
-    {
-      'adapts': 'context',
-      'learn_inner_lr': True,
-      'num_inner_steps': 2,
-      'task_chunk_size': 2,
-    },
+    pytest.param(
+      {
+        'adapts': 'context',
+        'learn_inner_lr': True,
+        'num_inner_steps': 2,
+        'task_chunk_size': 2,
+      },
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       {
         'outer_optimizer': 'ppo',
@@ -137,7 +140,9 @@ def test_maml_rl_learns_to_find_goals():
   'variant',
   [
     {},
-    {'outer_optimizer': 'ppo', 'outer_lr': 0.01},
+    pytest.param(
+      {'outer_optimizer': 'ppo', 'outer_lr': 0.01}, marks=pytest.mark.slow
+    ),
     pytest.param(
       {'num_inner_steps': 2, 'learn_inner_lr': True, 'first_order': True},
       marks=pytest.mark.slow,

@@ -158,7 +158,7 @@ def test_a_context_moves_the_first_bias():
   phi = update_once(gaussian_policy(env, settings), start, batch, 1.0)
   other = update_once(gaussian_policy(env, plain), without, batch, 1.0)
   moved = other['mean']['Dense_0']['bias'] - without['mean']['Dense_0']['bias']
-  np.testing.assert_allclose(phi['context'], kernel[2:] @ moved, rtol=1e-5)
+  assert_close('context', phi['context'], kernel[2:] @ moved, 1e-5)
   # Seen from outside, z is a bias.
   biased = without | {
     'mean': without['mean']

@@ -145,7 +145,7 @@ class ByHand:
   ('first_order', 'num_steps', 'learned', 'chunk_size'),
   [
     (False, 1, False, None),
-    (True, 1, False, None),
+    pytest.param(True, 1, False, None, marks=pytest.mark.slow),
     pytest.param(False, 2, True, 2, marks=pytest.mark.slow),
   ],
 )
@@ -206,7 +206,8 @@ def test_the_trust_region_step_is_that_worked_by_hand(
 
 
 @pytest.mark.parametrize(
-  ('first_order', 'num_steps', 'learned'), [(False, 1, False), (True, 2, True)]
+  ('first_order', 'num_steps', 'learned'),
+  [(False, 1, False), pytest.param(True, 2, True, marks=pytest.mark.slow)],
 )
 def test_the_ppo_step_is_that_worked_by_hand(first_order, num_steps, learned):
   """Adam of Kingma and Ba (2015) on the clipped ratios, two steps in turn."""

@@ -27,6 +27,10 @@ def learner(**settings):
   return with_new_head(curve, **settings)
 
 
+def tune(made, params):
+  return jax.jit(lambda params: made.adapt(params, SUPPORT, None))(params)
+
+
 def pretrained():
   return {
     'model': jax.jit(network(11).init)(jax.random.key(1), IMAGES)['params']
@@ -35,7 +39,7 @@ def pretrained():
 
 def test_the_new_head_is_zero_and_the_body_is_kept():
   params = pretrained()
-  tuned = learner(head='head', ways=3).adapt(params, SUPPORT, None).params
+  tuned = tune(learner(head='head', ways=3), params).params
   before = jax.tree.map(lambda leaf: leaf[0], tuned)
   assert before['head']['kernel'].shape == (3, 3)
   assert not np.any(before['head']['kernel'])
@@ -48,7 +52,7 @@ def test_the_new_head_is_zero_and_the_body_is_kept():
 
 def test_its_first_step_takes_the_mean_features_of_each_class():
   params = pretrained()
-  tuned = learner(head='head', ways=3).adapt(params, SUPPORT, None).params
+  tuned = tune(learner(head='head', ways=3), params).params
   identity = jax.tree.map(jnp.asarray, params['model'])
   identity['head'] = {'kernel': jnp.eye(3), 'bias': jnp.zeros(3)}
   features = network(3).apply({'params': identity}, IMAGES)
@@ -63,9 +67,14 @@ def test_its_first_step_takes_the_mean_features_of_each_class():
 def test_the_loss_is_that_of_the_tuned_network():
   made = learner(head='head', ways=3)
   params = pretrained()
-  adapted = made.adapt(params, SUPPORT, None)
-  loss, _ = made.loss(params, adapted, SUPPORT, None)
-  last = made.predict(adapted, IMAGES)[-1]
+  adapted = tune(made, params)
+
+  @jax.jit
+  def loss_and_prediction():
+    loss, _ = made.loss(params, adapted, SUPPORT, None)
+    return loss, made.predict(adapted, IMAGES)[-1]
+
+  loss, last = loss_and_prediction()
   np.testing.assert_allclose(
     loss, cross_entropy(last, SUPPORT.targets), rtol=1e-5
   )

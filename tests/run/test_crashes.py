@@ -27,6 +27,15 @@ SCHEDULE = {
   'best_metric': 'query_loss',
 }
 TIMEOUT_S = 120
+# Of a save, where it may be killed.
+POINTS = (
+  'before_payload',
+  'after_payload',
+  'before_manifest',
+  'before_rename',
+  'after_rename',
+  'in_removal',
+)
 
 
 @pytest.fixture(scope='module')
@@ -193,8 +202,18 @@ class TestKills:
       for future in [pool.submit(chain, seed) for seed in (1, 2)]:
         future.result()
 
-  def test_30_kills_between_payload_and_manifest(self, cache, tmp_path):
-    """Six named points, five times each, on another save every time."""
+  @pytest.mark.parametrize(
+    'chains',
+    [
+      [list(zip(POINTS, (2, 1, 1, 1, 1, 1), strict=True))],
+      pytest.param(
+        [[(point, on) for on in (1, 2, 3, 1, 2)] for point in POINTS],
+        marks=pytest.mark.slow,
+      ),
+    ],
+    ids=['all_in_one_run', 'a_run_for_each'],
+  )
+  def test_kills_between_payload_and_manifest(self, cache, tmp_path, chains):
     options = {'schedule': SCHEDULE | {'num_steps': 100}}
     digest, rows = self.uninterrupted(cache, tmp_path / 'whole', **options)
     options['resume'] = True
@@ -202,10 +221,10 @@ class TestKills:
       lambda: probes.quadratic().init(probes.TARGET, jax.random.key(0))
     )
 
-    def chain(point):
-      workdir, resumed_from = tmp_path / point / 'run', 0
+    def killed(chain):
+      workdir, resumed_from = tmp_path / chain[0][0] / 'run', 0
       with Forks(cache, workdir.parent) as forks:
-        for on_call in (1, 2, 3, 1, 2):
+        for point, on_call in chain:
           forks.start(workdir, die_at=point, die_on_call=on_call, **options)
           code, output = forks.finish()
           assert code == -signal.SIGKILL, output
@@ -213,13 +232,12 @@ class TestKills:
             step = restore_latest(workdir, like).step
             assert step >= resumed_from
             resumed_from = step
+        assert resumed_from > 0
         assert forks.digest(workdir, **options) == digest
       assert probes.without_time(check_rows(workdir)) == rows
 
-    points = ['before_payload', 'after_payload', 'before_manifest']
-    points += ['before_rename', 'after_rename', 'in_removal']
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      for future in [pool.submit(chain, point) for point in points]:
+      for future in [pool.submit(killed, chain) for chain in chains]:
         future.result()
 
 

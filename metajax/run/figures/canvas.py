@@ -39,6 +39,7 @@ MUTED = '#8A8A94'
 _GRID = '#E6E6EA'
 _DOTS_PER_INCH = 150
 _LEGEND_COLUMNS = 4
+_INCHES_A_LEGEND_COLUMN = 2.0
 
 
 class CurveEnd(NamedTuple):
@@ -113,11 +114,12 @@ def title_and_legend(figure: Figure, axes: Axes, title: str) -> None:
       title, x=0.01, ha='left', color=INK, fontsize=12, fontweight='bold'
     )
   handles, labels = axes.get_legend_handles_labels()
+  that_fit = max(1, int(figure.get_figwidth() / _INCHES_A_LEGEND_COLUMN))
   figure.legend(
     handles,
     labels,
     loc='outside lower center',
-    ncols=min(len(labels), _LEGEND_COLUMNS),
+    ncols=min(len(labels), _LEGEND_COLUMNS, that_fit),
     frameon=False,
     labelcolor=INK,
   )
