@@ -2,17 +2,20 @@
 
 Inner loops convolve with weights of their own in every task. On CPU, XLA runs
 such a convolution 50 to 100 times slower than the same arithmetic as matrix
-products, and its backward passes little better, so that there all is matrix
-products of patches; elsewhere the vendor's convolution serves. This file is
-the one place that knows. All forms may be differentiated twice, backwards.
+products of patches. With stride 1 it does well where one kernel serves all
+images, as when tasks are worked on in turn; with stride 2, and where the
+gradient of a kernel is sought, never. Elsewhere the vendor's convolution
+serves. This file is the one place that knows. All forms may be differentiated
+twice, backwards.
 """
 
 import jax
 from jax import Array
+from jax.custom_batching import custom_vmap
 import jax.numpy as jnp
 
 # Patches of all images at once, where those of an image stay in a core's
-# cache; above it, image by image, and patches are made again and not kept.
+# cache; above it, image by image.
 _MOST_PIXELS_AT_ONCE = 32 * 32
 
 
@@ -28,20 +31,10 @@ def convolve(images: Array, kernel: Array, *, stride: int = 1) -> Array:
     [examples, ceil(height / stride), ceil(width / stride), filters].
   """
   if jax.default_backend() != 'cpu':
-    return jax.lax.conv_general_dilated(
-      images,
-      kernel,
-      (stride, stride),
-      'SAME',
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-  _, height, width, _ = images.shape
-  if stride == 1 and height * width > _MOST_PIXELS_AT_ONCE:
-    return _convolve_each(images, kernel)
-  patches = _patches(images, stride)
-  # As one matrix: a product with more axes takes half as long again.
-  product = patches.reshape(-1, patches.shape[-1]) @ _as_matrix(kernel)
-  return product.reshape(*patches.shape[:-1], -1)
+    return _convolve_by_xla(images, kernel, stride)
+  if stride == 1:
+    return _convolve_plainly(images, kernel)
+  return _convolve_at_once(images, kernel, stride)
 
 
 def max_pool(images: Array) -> Array:
@@ -63,6 +56,16 @@ def max_pool(images: Array) -> Array:
   ]
   top = jnp.maximum(corners[0], corners[1])
   return jnp.maximum(top, jnp.maximum(corners[2], corners[3]))
+
+
+def _convolve_by_xla(images: Array, kernel: Array, stride: int = 1) -> Array:
+  return jax.lax.conv_general_dilated(
+    images,
+    kernel,
+    (stride, stride),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
 
 
 def _patches(images: Array, stride: int = 1) -> Array:
@@ -99,41 +102,51 @@ def _padding(size: int, stride: int) -> tuple[int, int]:
   return total // 2, total - total // 2
 
 
+def _convolve_at_once(images: Array, kernel: Array, stride: int = 1) -> Array:
+  patches = _patches(images, stride)
+  # As one matrix: a product with more axes takes half as long again.
+  product = patches.reshape(-1, patches.shape[-1]) @ _as_matrix(kernel)
+  return product.reshape(*patches.shape[:-1], -1)
+
+
 @jax.custom_vjp
-def _convolve_each(images: Array, kernel: Array) -> Array:
-  """Convolves with stride 1, image by image.
+def _convolve_plainly(images: Array, kernel: Array) -> Array:
+  """Convolves with stride 1.
 
-  A convolution and the gradient of its kernel are bilinear, and each one's
-  gradients are the two again: a family that is closed, of which nothing but
-  the arguments need be kept.
+  Such a convolution and the gradient of its kernel are bilinear, and each
+  one's gradients are the two again: a family that is closed, of which nothing
+  but the arguments need be kept.
   """
-  matrix = _as_matrix(kernel)
-  _, height, width, channels = images.shape
-
-  def convolve_one(image):
-    patches = _patches(image[None]).reshape(-1, 9 * channels)
-    return (patches @ matrix).reshape(height, width, -1)
-
-  return jax.lax.map(convolve_one, images)
+  return _convolve_by_task(images, kernel)
 
 
-def _convolve_each_forward(images, kernel):
-  return _convolve_each(images, kernel), (images, kernel)
+@custom_vmap
+def _convolve_by_task(images: Array, kernel: Array) -> Array:
+  return _convolve_by_xla(images, kernel)
 
 
-def _convolve_each_backward(residuals, gradient):
-  images, kernel = residuals
-  return (
-    _convolve_each(gradient, _turned(kernel)),
-    _correlate_each(images, gradient),
+@_convolve_by_task.def_vmap
+def _convolve_tasks(num_tasks, are_mapped, images, kernel):
+  """Where tasks share the kernel, as one batch; else as matrix products."""
+  images_differ, kernels_differ = are_mapped
+  if kernels_differ:
+    in_axes = (0 if images_differ else None, 0)
+    return jax.vmap(_convolve_by_matrices, in_axes)(images, kernel), True
+  outputs = _convolve_by_task(images.reshape(-1, *images.shape[2:]), kernel)
+  return outputs.reshape(num_tasks, -1, *outputs.shape[1:]), True
+
+
+def _convolve_by_matrices(images: Array, kernel: Array) -> Array:
+  _, height, width, _ = images.shape
+  if height * width <= _MOST_PIXELS_AT_ONCE:
+    return _convolve_at_once(images, kernel)
+  return jax.lax.map(
+    lambda image: _convolve_at_once(image[None], kernel)[0], images
   )
 
 
-_convolve_each.defvjp(_convolve_each_forward, _convolve_each_backward)
-
-
 @jax.custom_vjp
-def _correlate_each(images: Array, outputs: Array) -> Array:
+def _correlate(images: Array, outputs: Array) -> Array:
   """Returns the `[3, 3, channels, filters]` gradient of the kernel."""
   channels, filters = images.shape[-1], outputs.shape[-1]
 
@@ -147,19 +160,20 @@ def _correlate_each(images: Array, outputs: Array) -> Array:
   return total.reshape(3, 3, channels, filters)
 
 
-def _correlate_each_forward(images, outputs):
-  return _correlate_each(images, outputs), (images, outputs)
-
-
-def _correlate_each_backward(residuals, gradient):
-  images, outputs = residuals
-  return (
-    _convolve_each(outputs, _turned(gradient)),
-    _convolve_each(images, gradient),
-  )
-
-
-_correlate_each.defvjp(_correlate_each_forward, _correlate_each_backward)
+_convolve_plainly.defvjp(
+  lambda images, kernel: (_convolve_plainly(images, kernel), (images, kernel)),
+  lambda kept, gradient: (
+    _convolve_plainly(gradient, _turned(kept[1])),
+    _correlate(kept[0], gradient),
+  ),
+)
+_correlate.defvjp(
+  lambda images, outputs: (_correlate(images, outputs), (images, outputs)),
+  lambda kept, gradient: (
+    _convolve_plainly(kept[1], _turned(gradient)),
+    _convolve_plainly(kept[0], gradient),
+  ),
+)
 
 
 def _turned(kernel: Array) -> Array:

@@ -92,6 +92,29 @@ def test_tasks_and_seeds_have_weights_of_their_own(case):
         np.testing.assert_allclose(found[seed, task], wanted, atol=1e-12)
 
 
+@pytest.mark.parametrize('in_axes', [(0, 0), (0, None), (None, 0)])
+def test_tasks_may_share_images_or_weights(case, in_axes):
+  images, kernel, stride = case
+  scales = jnp.array([1.0, 2.0, 3.0])
+  pair = [
+    leaf if axis is None else leaf[None] * scales.reshape(3, 1, 1, 1, 1)
+    for leaf, axis in zip((images, kernel), in_axes, strict=True)
+  ]
+  gradient = jax.grad(
+    lambda *pair: inner_step(convolve, *pair, stride), argnums=(0, 1)
+  )
+  batched = jax.jit(jax.vmap(gradient, in_axes))(*pair)
+  for task in range(3):
+    alone = jax.jit(gradient)(
+      *(
+        leaf if axis is None else leaf[task]
+        for leaf, axis in zip(pair, in_axes, strict=True)
+      )
+    )
+    for found, wanted in zip(batched, alone, strict=True):
+      np.testing.assert_allclose(found[task], wanted, atol=1e-12)
+
+
 def test_pooling_takes_the_maximum_and_drops_odd_edges():
   images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 7, 3)))
   pooled = max_pool(images)
