@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 from flax import struct
 import jax
-from jax import Array
 import jax.numpy as jnp
 
 from metajax.core.adaptation import gradient_adapt, learned_step_sizes
-from metajax.core.learner import Examples, Learner, Metrics, Params, PyTree
+from metajax.core.learner import Learner, Metrics, Params, PyTree
 from metajax.core.validation import check_count, check_positive
 from metajax.learners.task_losses import (
   Measures,
   TaskLoss,
+  loss_of_network,
   nothing,
   squared_error,
 )
@@ -132,9 +132,7 @@ def maml(
   check_count('num_inner_steps', num_inner_steps, minimum=0)
   learns_step_sizes = learn_inner_lr and num_inner_steps > 0
 
-  def inner_loss(theta: Params, examples: Examples) -> Array:
-    predictions = network.apply({'params': theta}, examples.inputs)
-    return task_loss(predictions, examples.targets)
+  inner_loss = loss_of_network(network, task_loss)
 
   def init(key, episode):
     theta = network.init(key, episode.support.inputs)['params']

@@ -17,6 +17,7 @@ from metajax.learners.sampled_models import sampled_models
 from metajax.learners.task_losses import (
   Measures,
   TaskLoss,
+  loss_of_network,
   nothing,
   squared_error,
 )
@@ -130,9 +131,7 @@ def _draw_model(
   check_range('noise_std', noise_std, minimum=0.0, maximum=_LARGEST_NOISE)
   check_count('num_inner_steps', num_inner_steps, minimum=0)
 
-  def loss(theta, examples):
-    predictions = network.apply({'params': theta}, examples.inputs)
-    return task_loss(predictions, examples.targets)
+  loss = loss_of_network(network, task_loss)
 
   def draw_model(params, support, key):
     return gradient_adapt(

@@ -14,7 +14,6 @@ of training says nothing of meta-test: watch `platipus_samples` on validation
 tasks.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from flax import struct
@@ -33,6 +32,7 @@ from metajax.learners.sampled_models import sampled_models
 from metajax.learners.task_losses import (
   Measures,
   TaskLoss,
+  loss_of_network,
   nothing,
   squared_error,
 )
@@ -206,7 +206,7 @@ def platipus(
     maximum=LOG_STD_RANGE[1],
   )
   check_positive('initial_gamma', initial_gamma)
-  support_loss = _loss_of(network, task_loss)
+  support_loss = loss_of_network(network, task_loss)
   shifted = _shift(support_loss, clip, first_order)
   prior_of = _prior(shifted, prior_sees_support)
   map_estimate = _map_steps(
@@ -286,7 +286,7 @@ def platipus_samples(
   Raises:
     InputError: for a setting that is out of range.
   """
-  support_loss = _loss_of(network, task_loss)
+  support_loss = loss_of_network(network, task_loss)
   prior_of = _prior(_shift(support_loss, clip, False), prior_sees_support)
   map_estimate = _map_steps(
     support_loss, inner_lr, num_inner_steps, clip, False, False
@@ -310,14 +310,6 @@ def platipus_samples(
     num_samples=num_samples,
     measures=measures,
   )
-
-
-def _loss_of(network, task_loss) -> Callable[[Params, Examples], Array]:
-  def loss(theta, examples):
-    predictions = network.apply({'params': theta}, examples.inputs)
-    return task_loss(predictions, examples.targets)
-
-  return loss
 
 
 def _shift(loss, clip: float | None, first_order: bool):

@@ -11,10 +11,27 @@ from jax import Array
 import jax.numpy as jnp
 import optax
 
-from metajax.core.learner import Metrics, PyTree
+from metajax.core.learner import Examples, Metrics, Params, PyTree
 
 TaskLoss = Callable[[PyTree, Array], Array]
 Measures = Callable[[PyTree, Array], Metrics]
+
+
+def loss_of_network(
+  network, task_loss: TaskLoss
+) -> Callable[[Params, Examples], Array]:
+  """Returns `(theta, examples) -> L`, the loss of a network's parameters.
+
+  Args:
+    network: a flax module, `apply({'params': theta}, inputs) -> predictions`.
+    task_loss: `(predictions, targets) -> scalar`.
+  """
+
+  def loss(theta, examples):
+    predictions = network.apply({'params': theta}, examples.inputs)
+    return task_loss(predictions, examples.targets)
+
+  return loss
 
 
 def squared_error(predictions: Array, targets: Array) -> Array:
