@@ -47,7 +47,7 @@ _METHODS = {
 }
 # Fine-tuning diverged above the square of the greatest amplitude.
 _WORST_OF_PREDICTING_ZERO = 25.0
-_SHOWN_LOSSES = (0.1, 8.0)
+_SHOWN_LOSSES = (0.02, 8.0)
 _DRAWN_TASKS = 4
 # All the points that a network of the multi-task baselines could wish for.
 _POINTS_OF_ONE_TASK = 1000
