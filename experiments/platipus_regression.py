@@ -297,14 +297,13 @@ EXPERIMENTS = (
       'laptop': Preset(
         # Fewer meta-iterations want larger inner steps, and those a bound.
         config=_CONFIG.replace(
-          hidden_sizes=(40, 40, 40),
           meta_batch_size=10,
           inner_lr=0.01,
           initial_gamma=0.01,
           clip=2.0,
-          validate_every=1000,
+          validate_every=2000,
         ),
-        schedule=Schedule(num_steps=15_000, log_every=1000),
+        schedule=Schedule(num_steps=22_000, log_every=1000),
       ),
       'paper': Preset(
         config=_CONFIG,
