@@ -34,31 +34,27 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('metajax')
 
 
-# Most of the time of these goes into compiling what runs for moments. The slow
-# ones among them compile as users do, and those marked `compiled_fully`.
-_COMPILED_QUICKLY = ('core', 'demos', 'envs', 'learners', 'rl')
-
-
 def pytest_collection_modifyitems(items):
-  """Marks all of tests/envs as physics, and what need not compile fully."""
+  """Marks all of tests/envs as physics."""
   here = pathlib.Path(__file__).parent
   for item in items:
-    room = item.path.relative_to(here).parts[0]
-    if room == 'envs':
+    if item.path.is_relative_to(here / 'envs'):
       item.add_marker('physics')
-    slow = item.get_closest_marker('slow') is not None
-    if room not in _COMPILED_QUICKLY or slow:
-      item.add_marker('compiled_fully')
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
   """Sets how JAX treats a test, its fixtures of every scope with it.
 
+  Most of a test's time goes into compiling what then runs for moments, so XLA
+  leaves most optimisations out, but for the slow tests, which compile as users
+  do, and those marked `compiled_fully`.
+
   Of this stack MJX alone promotes ranks (`[3, 3] * [3]` in its kinematics): it
   may in the tests that step it, and nowhere else.
   """
-  quickly = item.get_closest_marker('compiled_fully') is None
+  fully = ('slow', 'compiled_fully')
+  quickly = not any(item.get_closest_marker(mark) for mark in fully)
   jax.config.update('jax_disable_most_optimizations', quickly)
   if item.get_closest_marker('physics') is None:
     return (yield)

@@ -73,6 +73,7 @@ def test_too_large_a_batch_names_one_that_fits(tmp_path, monkeypatch, capsys):
           '--experiment=sinusoid',
           '--preset=smoke',
           '--baselines=none',
+          '--config.first_order=true',
           f'--config.meta_batch_size={size}',
           f'--workdir={tmp_path / str(size)}',
           '--schedule.num_steps=1',
