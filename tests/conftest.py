@@ -35,11 +35,16 @@ hypothesis.settings.load_profile('metajax')
 
 
 def pytest_collection_modifyitems(items):
-  """Marks all of tests/envs as physics."""
+  """Marks all of tests/envs as physics and all of tests/nets as compiled fully.
+
+  XLA's optimisations have made second derivatives of layers wrong before.
+  """
   here = pathlib.Path(__file__).parent
   for item in items:
     if item.path.is_relative_to(here / 'envs'):
       item.add_marker('physics')
+    elif item.path.is_relative_to(here / 'nets'):
+      item.add_marker('compiled_fully')
 
 
 @pytest.hookimpl(wrapper=True)

@@ -98,6 +98,7 @@ def test_measured_velocity_is_that_of_c_mujoco(cheetah, c_trajectory):
     np.testing.assert_allclose(velocities[i], data.subtree_linvel[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_model_fields_equal_a_recompiled_model(cheetah):
   edited = load_model('half_cheetah.xml')
   edited.actuator_gear[1, 0] = 0.0

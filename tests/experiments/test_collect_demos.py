@@ -47,6 +47,7 @@ def call(*flags):
   return error.value.code
 
 
+@pytest.mark.slow
 def test_a_stopped_collection_goes_on(tmp_path):
   out = tmp_path / 'a set'
   process = start(*FLAGS, f'--out={out}')

@@ -37,6 +37,7 @@ def test_learned_step_sizes_serve_what_they_were_learned_for(
   np.testing.assert_allclose(sizes['a'], expected)
 
 
+@pytest.mark.slow
 def test_learned_step_sizes_decide_the_updates():
   env = lever()
   network = gaussian_policy(env, CONFIG)

@@ -78,6 +78,7 @@ def test_no_output_looks_ahead_and_the_last_sees_all():
   assert np.all(size[-1] > 0.0)
 
 
+@pytest.mark.slow
 def test_dilations_reach_over_the_whole_of_a_classification_task():
   network = classification_snail(ways=5, shots=5)
   reach = 1 + sum(network.layers[1].dilations)

@@ -10,9 +10,6 @@ import pytest
 from metajax.nets import task_batched_convolution
 from metajax.nets.task_batched_convolution import convolve, max_pool
 
-# XLA's optimisations have made second derivatives wrong before.
-pytestmark = pytest.mark.compiled_fully
-
 FORMS = {
   'strided': (2, 9, 10, 2),
   'plain': (2, 6, 7, 1),

@@ -71,6 +71,7 @@ def test_noise_is_added_to_what_is_done_and_labels_stay_clean():
   np.testing.assert_allclose(noise.mean(), 0.0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_b_of_dmil_reaches_later_than_a_by_a_detour_with_clean_labels():
   env = make_sawyer('reach', physics='c')
   solved_after, beside_m = {}, {}

@@ -249,6 +249,7 @@ def test_varied_blocks_weigh_what_their_size_says():
     assert 0.7 <= fields['pair_friction'][0, 0] <= 1.3
 
 
+@pytest.mark.slow
 def test_blocks_rest_on_their_faces_and_slide_by_the_task_s_friction():
   """A third of its friction, or a cube would tip: `v^2 / (2 mu g)`."""
   env = build('stack', blocks='varied')
