@@ -28,7 +28,7 @@ from metajax.nets.fast_weights import AugmentedClassifier
 from metajax.nets.sequence import classification_snail
 from metajax.nets.vision import omniglot_network
 from metajax.run.figures.adaptation_curves import Curve, adaptation_curve
-from metajax.run.figures.few_shot_tasks import few_shot_task
+from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.figures.learning_curves import learning_curve
 from metajax.run.launch import Baseline, Experiment, Report
 from metajax.run.tables import print_table
@@ -37,6 +37,7 @@ from metajax.tasks.image_distortion import distorted
 
 _SIZE = 105  # pixels of the drawings, which are distorted before they shrink
 _FEATURES = 64  # of an image, to those that read
+_DRAWN_CLASSES = 8
 _UNDISTORTED = 'undistorted'
 _SCALES = {
   f'scale {scale}': float(scale)
@@ -184,10 +185,10 @@ def report_distortions(report: Report) -> None:
     title='Accuracy of the answers, in meta-training',
     ylabel='share classified right',
   )
-  few_shot_task(
+  filmstrip(
     figures / 'distortions.png',
-    *_same_drawing(report),
-    title=f'One drawing: {", ".join(_CONDITIONS)}',
+    _same_drawings(report),
+    title='Held-out drawings under every condition',
   )
 
 
@@ -258,20 +259,16 @@ def report_extra_steps(report: Report) -> None:
   )
 
 
-def _same_drawing(report) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the first held-out drawings of two classes, by condition."""
+def _same_drawings(report) -> dict[str, np.ndarray]:
+  """Returns the first drawing of some held-out classes, by condition."""
   config = report.config
   conditions = _distorted_test_images(config.dataset, config.data_dir)
 
-  def of_class(index):
-    return np.stack(
-      [
-        np.asarray(jax.device_get(found.images[found.first[index]])) / 255.0
-        for found in conditions.values()
-      ]
-    )
+  def drawings(found):
+    first = found.images[found.first[:_DRAWN_CLASSES]]
+    return np.repeat(np.asarray(jax.device_get(first)), 3, axis=-1)
 
-  return of_class(0)[None], of_class(1)[None]
+  return {name: drawings(found) for name, found in conditions.items()}
 
 
 def _extra_steps(ways: int) -> Experiment:
