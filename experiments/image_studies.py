@@ -265,8 +265,8 @@ def _same_drawings(report) -> dict[str, np.ndarray]:
   conditions = _distorted_test_images(config.dataset, config.data_dir)
 
   def drawings(found):
-    first = found.images[found.first[:_DRAWN_CLASSES]]
-    return np.repeat(np.asarray(jax.device_get(first)), 3, axis=-1)
+    first = jax.device_get(found.images[found.first[:_DRAWN_CLASSES]])
+    return np.broadcast_to(first, (*first.shape[:-1], 3))  # grey or coloured
 
   return {name: drawings(found) for name, found in conditions.items()}
 
