@@ -98,6 +98,30 @@ def test_measured_velocity_is_that_of_c_mujoco(cheetah, c_trajectory):
     np.testing.assert_allclose(velocities[i], data.subtree_linvel[1], atol=1e-5)
 
 
+def test_a_task_s_gear_turns_the_joint_that_many_times_as_hard():
+  """One link without gravity or damping: its speed is linear in the torque."""
+  model = mujoco.MjModel.from_xml_string(
+    '<mujoco><option gravity="0 0 0"/><worldbody><body>'
+    '<joint name="hinge" axis="0 1 0"/><geom size="0.1" mass="2"/>'
+    '</body></worldbody><actuator><motor joint="hinge" gear="1"/></actuator>'
+    '</mujoco>'
+  )
+  physics = make_physics(model)
+  start = physics.reset(np.zeros(1), np.zeros(1))
+
+  def speed(gear):
+    fields = {'actuator_gear': jnp.zeros((1, 6)).at[0, 0].set(gear)}
+    state, _ = physics.step(start, jnp.ones((1,)), model_fields=fields)
+    return state.qvel[0]
+
+  once, twice = compile_hot(jax.vmap(speed), holds_physics=True)(
+    jnp.array([1.0, 2.0])
+  )
+  inertia = 0.4 * 2 * 0.1**2
+  np.testing.assert_allclose(once, model.opt.timestep / inertia, rtol=1e-5)
+  np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_model_fields_equal_a_recompiled_model(cheetah):
   edited = load_model('half_cheetah.xml')

@@ -8,6 +8,7 @@ import pytest
 from metajax.nets.sequence import (
   CausalAttention,
   CausalConvolution,
+  Snail,
   TemporalConvolutions,
   classification_snail,
   regression_snail,
@@ -19,8 +20,10 @@ def tokens(length, features, seed=0):
 
 
 def applied(network, inputs):
-  params = network.init(jax.random.key(1), inputs)['params']
-  return params, np.asarray(network.apply({'params': params}, inputs))
+  found, variables = jax.jit(network.init_with_output)(
+    jax.random.key(1), inputs
+  )
+  return variables['params'], np.asarray(found)
 
 
 def test_a_convolution_sees_this_place_and_one_before_it():
@@ -62,28 +65,37 @@ def test_temporal_convolutions_keep_what_they_were_given():
   assert np.all(np.abs(found[:, 3:]) < 1.0)
 
 
-@pytest.mark.slow
-def test_no_output_looks_ahead_and_the_last_sees_all():
+@pytest.mark.parametrize(
+  'network',
+  [
+    Snail((TemporalConvolutions(2, (1, 2)), CausalAttention(2, 2)), 1),
+    pytest.param(regression_snail(), marks=pytest.mark.slow),
+  ],
+  ids=['small', 'regression'],
+)
+def test_no_output_looks_ahead_and_the_last_sees_all(network):
   inputs = tokens(6, 2)
-  network = regression_snail()
   params, found = applied(network, inputs)
 
   def outputs(inputs):
     return network.apply({'params': params}, inputs)[:, 0]
 
-  jacobian = np.asarray(jax.jacobian(outputs)(inputs))
+  jacobian = np.asarray(jax.jit(jax.jacobian(outputs))(inputs))
   size = np.abs(jacobian).sum(axis=-1)
   assert found.shape == (6, 1)
   assert np.all(size[np.triu_indices(6, 1)] == 0.0)
   assert np.all(size[-1] > 0.0)
 
 
-@pytest.mark.slow
 def test_dilations_reach_over_the_whole_of_a_classification_task():
   network = classification_snail(ways=5, shots=5)
   reach = 1 + sum(network.layers[1].dilations)
   assert reach >= 5 * 5 + 1
-  _, found = applied(network, tokens(26, 7))
+
+
+@pytest.mark.slow
+def test_a_classification_task_gets_an_output_a_place_and_way():
+  _, found = applied(classification_snail(ways=5, shots=5), tokens(26, 7))
   assert found.shape == (26, 5)
 
 
