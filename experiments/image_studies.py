@@ -285,7 +285,7 @@ def _extra_steps(ways: int) -> Experiment:
     source=f'Finn 2018, Figures 7 and 9: 100 gradient steps, {ways}-way',
     presets=image_presets(
       config,
-      num_steps=3000 if ways == 5 else 1000,
+      num_steps=3000 if ways == 5 else 6000,
       laptop={
         'filters': 32,
         'meta_batch_size': 8 if ways == 5 else 4,

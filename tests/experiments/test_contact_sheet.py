@@ -1,31 +1,16 @@
 """The sheets of scenes and teachers, from the command line."""
 
-import os
-from pathlib import Path
-import subprocess
-import sys
-
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-
-
-def call(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'experiments.contact_sheet', *flags],
-    cwd=ROOT,
-    env=os.environ | {'JAX_NUM_CPU_DEVICES': '1'},
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=300,
-  )
+from tests.experiments.binaries import launch
 
 
 def test_scenes_are_drawn_and_what_has_none_is_left_out(tmp_path):
   path = tmp_path / 'scenes.png'
-  done = call('--family=reach2d,navigation', '--size=24', f'--out={path}')
+  done = launch(
+    'contact_sheet', '--family=reach2d,navigation', '--size=24', f'--out={path}'
+  )
   assert done.returncode == 0, done.stderr
   assert done.stdout.split() == ['reach2d', str(path)]
   assert len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3))) > 50
@@ -33,13 +18,19 @@ def test_scenes_are_drawn_and_what_has_none_is_left_out(tmp_path):
 
 def test_teachers_are_drawn(tmp_path):
   path = tmp_path / 'teachers.png'
-  done = call('--teachers', '--family=reach2d', '--size=24', f'--out={path}')
+  done = launch(
+    'contact_sheet',
+    '--teachers',
+    '--family=reach2d',
+    '--size=24',
+    f'--out={path}',
+  )
   assert done.returncode == 0, done.stderr
   assert path.stat().st_size > 1000
 
 
 def test_a_family_without_a_teacher_is_named(tmp_path):
-  done = call('--teachers', '--family=ant_velocity')
+  done = launch('contact_sheet', '--teachers', '--family=ant_velocity')
   assert done.returncode == 2
   assert '--family: expected one of' in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1

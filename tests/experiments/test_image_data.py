@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.experiments.test_smoke import check_smoke, launch
+from tests.experiments.binaries import launch
+from tests.experiments.test_smoke import check_smoke
 from tests.tasks.image_writers import write_mini_imagenet, write_omniglot
 
 METHODS = ('first_order', 'context_vector', 'pretrained', 'nearest_neighbour')

@@ -1,10 +1,6 @@
 """The experiments of PLATIPUS run to their end at `smoke`."""
 
 import json
-import os
-from pathlib import Path
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +11,14 @@ from scipy import stats
 from experiments.platipus_circles import boundary_measures, grid
 from experiments.sampled_functions import function_measures, rank_correlation
 from metajax.core.learner import Examples
+from tests.experiments.binaries import launch
 from tests.tasks.image_writers import write_celeba, write_mini_imagenet
 
-ROOT = Path(__file__).parents[2]
 METHODS = ('', 'unconditional_prior/', 'maml/', 'maml/noise/', 'maml_noise/')
 
 
-def launch(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'experiments.platipus', *flags],
-    cwd=ROOT,
-    env=os.environ | {'JAX_NUM_CPU_DEVICES': '1'},
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=580,
-  )
-
-
 def test_list():
-  done = launch('--list')
+  done = launch('platipus', '--list')
   assert done.returncode == 0, done.stderr
   names = [line.split()[0] for line in done.stdout.splitlines()]
   assert names == [
@@ -64,7 +48,10 @@ def test_list():
 def test_smoke(tmp_path, experiment, metrics, pictures):
   workdir = tmp_path / 'run'
   done = launch(
-    '--preset=smoke', f'--experiment={experiment}', f'--workdir={workdir}'
+    'platipus',
+    '--preset=smoke',
+    f'--experiment={experiment}',
+    f'--workdir={workdir}',
   )
   assert done.returncode == 0, done.stderr
   found = json.loads((workdir / 'evaluation.json').read_text())['metrics']
@@ -159,6 +146,7 @@ def test_smoke_on_small_sets_of_images(tmp_path):
   ):
     workdir = tmp_path / experiment
     done = launch(
+      'platipus',
       f'--experiment={experiment}',
       '--preset=smoke',
       f'--workdir={workdir}',

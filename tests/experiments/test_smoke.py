@@ -1,32 +1,10 @@
 """Every experiment runs to its end at `smoke`, from its own command line."""
 
 import json
-import os
-from pathlib import Path
-import subprocess
-import sys
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def launch(module, *flags):
-  # One device, as a user has; the cache of compiled programs is the tests'.
-  # They run for moments, and would compile for minutes.
-  environment = os.environ | {
-    'JAX_NUM_CPU_DEVICES': '1',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
-  return subprocess.run(
-    [sys.executable, '-m', f'experiments.{module}', *flags],
-    cwd=ROOT,
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=580,
-  )
+from tests.experiments.binaries import launch
 
 
 @pytest.mark.parametrize(
