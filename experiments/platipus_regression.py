@@ -110,8 +110,9 @@ def _evaluation(
   def evaluate(data, params, key):
     del data
     fit_key, test_key = jax.random.split(key)
-    fit_keys = lay_tasks(jax.random.split(fit_key, _NUM_FIT_TASKS))
-    test_keys = lay_tasks(jax.random.split(test_key, num_tasks))
+    fit_keys = jax.random.split(fit_key, _NUM_FIT_TASKS)
+    test_keys = jax.random.split(test_key, num_tasks)
+    keys = lay_tasks(jnp.concatenate([fit_keys, test_keys]))
     stds = jnp.array(_NOISE_STDS)
     found = {}
     for prefix, learner in samplers.items():
@@ -122,25 +123,24 @@ def _evaluation(
         phis = learner.adapt(params, episode.support, adapt_key)
         return episode, learner.predict(phis, episode.query.inputs)
 
-      def losses(key, meet=meet):
-        episode, predictions = meet(key)
+      def losses(episode, predictions):
         return jax.vmap(
           lambda std: _mixture(predictions, episode.query.targets, std)
         )(stds)['mixture_nll']
 
-      def measure(key, std, meet=meet):
-        episode, predictions = meet(key)
+      def measure(episode, predictions, std):
         return {
           **function_measures(predictions, episode.query, episode.support),
           **_mixture(predictions, episode.query.targets, std),
           'fitted_std': std,
         }
 
-      by_std = jax.vmap(losses)(jax.random.clone(fit_keys))
+      met = jax.vmap(meet)(jax.random.clone(keys))
+      to_fit = jax.tree.map(lambda leaf: leaf[:_NUM_FIT_TASKS], met)
+      to_test = jax.tree.map(lambda leaf: leaf[_NUM_FIT_TASKS:], met)
+      by_std = jax.vmap(losses)(*to_fit)
       best = stds[jnp.argmin(jnp.mean(by_std, axis=0))]
-      measured = jax.vmap(measure, in_axes=(0, None))(
-        jax.random.clone(test_keys), best
-      )
+      measured = jax.vmap(measure, in_axes=(0, 0, None))(*to_test, best)
       found |= {
         f'{prefix}{name}': jnp.broadcast_to(values, (num_tasks,))
         for name, values in measured.items()
