@@ -111,7 +111,13 @@ def title_and_legend(figure: Figure, axes: Axes, title: str) -> None:
   """Puts one legend under a row of axes that share their meaning."""
   if title:
     figure.suptitle(
-      title, x=0.01, ha='left', color=INK, fontsize=12, fontweight='bold'
+      title,
+      x=0.01,
+      ha='left',
+      color=INK,
+      fontsize=12,
+      fontweight='bold',
+      wrap=True,
     )
   handles, labels = axes.get_legend_handles_labels()
   that_fit = max(1, int(figure.get_figwidth() / _INCHES_A_LEGEND_COLUMN))

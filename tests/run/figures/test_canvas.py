@@ -8,6 +8,7 @@ from metajax.run.figures.canvas import (
   label_ends,
   new_figure,
   save_figure,
+  title_and_legend,
 )
 
 
@@ -26,3 +27,12 @@ def test_names_of_curves_that_end_together_stand_apart():
   heights = sorted(text.xyann[1] for text in axes.texts)
   assert len(heights) == 3
   assert min(np.diff(heights)) > 12.0  # points
+
+
+def test_a_long_title_keeps_within_a_narrow_figure():
+  figure, (axes,) = new_figure(1, width=3.0, height=3.0)
+  axes.plot([0, 1], [0, 1], label='a')
+  title_and_legend(figure, axes, 'What it does in the course of an episode')
+  figure.draw_without_rendering()
+  (title,) = figure.texts
+  assert title.get_window_extent().x1 <= figure.bbox.x1
