@@ -20,11 +20,11 @@ from metajax.tasks.polynomials import cubic_polynomials
 from metajax.tasks.regression import reveal_task
 
 _DEPTHS = (1, 2, 3, 4, 5)
-_METHODS = {'MAML': 'maml', 'task-conditioned': 'task_conditioned'}
+_METHODS = {'MAML': 'maml', 'Task-conditioned': 'task_conditioned'}
 # Released values: the mean of three runs, mean squared error at 40 points.
 _REPORTED = {
   'MAML': (3.99, 3.65, 2.67, 2.44, 2.13),
-  'task-conditioned': (0.0038, 0.0044, 0.0059, 0.012, 0.0135),
+  'Task-conditioned': (0.0038, 0.0044, 0.0059, 0.012, 0.0135),
 }
 
 
@@ -137,7 +137,7 @@ def report(report: Report) -> None:
     learning_curve(
       figures / f'{method}_learning_curve.png',
       {
-        f'{depth} layers': report.results[prefix.rstrip('/')].history
+        f'depth {depth}': report.results[prefix.rstrip('/')].history
         for depth, prefix in found.items()
       },
       'meta/loss',
