@@ -40,6 +40,7 @@ _GRID = '#E6E6EA'
 _DOTS_PER_INCH = 150
 _LEGEND_COLUMNS = 4
 _INCHES_A_LEGEND_COLUMN = 2.0
+_NAME_HEIGHT = 13.0  # points
 
 
 class CurveEnd(NamedTuple):
@@ -151,27 +152,40 @@ def draw_band(
 
 def label_ends(figure: Figure, axes: Axes, ends: Sequence[CurveEnd]) -> None:
   """Writes each curve's name behind its end, moved apart where they meet."""
-  if not ends:
+  shown = [end for end in ends if math.isfinite(end.y)]
+  if not shown:
     return
   figure.draw_without_rendering()
   to_points = 72 / figure.dpi
-  placed: dict[float, float] = {}  # the highest name at each x
-  for name, x, y, colour in sorted(ends, key=lambda end: end.y):
-    if not math.isfinite(y):
-      continue
-    at = axes.transData.transform((x, y))[1] * to_points
-    height = max(at, placed.get(x, -math.inf) + 13.0)
-    placed[x] = height
-    axes.annotate(
-      name,
-      (x, y),
-      xytext=(8, height - at),
-      textcoords='offset points',
-      color=colour,
-      va='center',
-      fontweight='bold',
-      annotation_clip=False,
-    )
+  shown.sort(key=lambda end: (end.x, end.y))
+  for _, together in itertools.groupby(shown, key=lambda end: end.x):
+    group = list(together)
+    points = axes.transData.transform([(end.x, end.y) for end in group])
+    heights = points[:, 1] * to_points
+    apart = _apart(heights, highest=axes.bbox.y1 * to_points)
+    for end, height, wanted in zip(group, heights, apart, strict=True):
+      axes.annotate(
+        end.name,
+        (end.x, end.y),
+        xytext=(8, wanted - height),
+        textcoords='offset points',
+        color=end.colour,
+        va='center',
+        fontweight='bold',
+        annotation_clip=False,
+      )
+
+
+def _apart(heights: Sequence[float], *, highest: float) -> list[float]:
+  """Moves ascending heights apart, up, or down where there is no more room."""
+  apart, lowest = [], -math.inf
+  for height in heights:
+    apart.append(max(height, lowest))
+    lowest = apart[-1] + _NAME_HEIGHT
+  for index in reversed(range(len(apart))):
+    apart[index] = min(apart[index], highest)
+    highest = apart[index] - _NAME_HEIGHT
+  return apart
 
 
 def use_log_scale(axes: Axes, which: str = 'y') -> None:

@@ -29,6 +29,16 @@ def test_names_of_curves_that_end_together_stand_apart():
   assert min(np.diff(heights)) > 12.0  # points
 
 
+def test_names_of_curves_that_end_at_the_top_do_not_leave_the_axes():
+  figure, (axes,) = new_figure(1, width=3.0, height=2.0)
+  axes.plot([0, 1], [0, 1])
+  axes.set_ylim(0, 1)
+  ends = [CurveEnd(name, 1, 1.0, INK) for name in 'abc']
+  label_ends(figure, axes, [*ends, CurveEnd('low', 1, 0.1, INK)])
+  heights = [text.xyann[1] for text in axes.texts]
+  np.testing.assert_allclose(heights, [0.0, -26.0, -13.0, 0.0], atol=1e-6)
+
+
 def test_a_long_title_keeps_within_a_narrow_figure():
   figure, (axes,) = new_figure(1, width=3.0, height=3.0)
   axes.plot([0, 1], [0, 1], label='a')
