@@ -162,7 +162,8 @@ def label_ends(figure: Figure, axes: Axes, ends: Sequence[CurveEnd]) -> None:
     group = list(together)
     points = axes.transData.transform([(end.x, end.y) for end in group])
     heights = points[:, 1] * to_points
-    apart = _apart(heights, highest=axes.bbox.y1 * to_points)
+    top = axes.bbox.y1 * to_points - 0.5 * _NAME_HEIGHT
+    apart = _apart(heights, highest=top)
     for end, height, wanted in zip(group, heights, apart, strict=True):
       axes.annotate(
         end.name,

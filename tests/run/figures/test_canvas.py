@@ -36,7 +36,7 @@ def test_names_of_curves_that_end_at_the_top_do_not_leave_the_axes():
   ends = [CurveEnd(name, 1, 1.0, INK) for name in 'abc']
   label_ends(figure, axes, [*ends, CurveEnd('low', 1, 0.1, INK)])
   heights = [text.xyann[1] for text in axes.texts]
-  np.testing.assert_allclose(heights, [0.0, -26.0, -13.0, 0.0], atol=1e-6)
+  np.testing.assert_allclose(heights, [0.0, -32.5, -19.5, -6.5], atol=1e-6)
 
 
 def test_a_long_title_keeps_within_a_narrow_figure():
