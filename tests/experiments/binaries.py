@@ -8,7 +8,9 @@ import sys
 ROOT = Path(__file__).parents[2]
 
 
-def launch(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def launch(
+  module: str, *flags: str, timeout_s: float = 580
+) -> subprocess.CompletedProcess[str]:
   """Runs `python -m experiments.<module>` to its end, on one device.
 
   The cache of compiled programs is the tests'. The programs run for moments
@@ -22,5 +24,5 @@ def launch(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
     capture_output=True,
     text=True,
     check=False,
-    timeout=580,
+    timeout=timeout_s,
   )

@@ -6,11 +6,13 @@ from PIL import Image
 from tests.experiments.binaries import launch
 
 
+def draw(*flags):
+  return launch('contact_sheet', *flags, timeout_s=300)
+
+
 def test_scenes_are_drawn_and_what_has_none_is_left_out(tmp_path):
   path = tmp_path / 'scenes.png'
-  done = launch(
-    'contact_sheet', '--family=reach2d,navigation', '--size=24', f'--out={path}'
-  )
+  done = draw('--family=reach2d,navigation', '--size=24', f'--out={path}')
   assert done.returncode == 0, done.stderr
   assert done.stdout.split() == ['reach2d', str(path)]
   assert len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3))) > 50
@@ -18,19 +20,13 @@ def test_scenes_are_drawn_and_what_has_none_is_left_out(tmp_path):
 
 def test_teachers_are_drawn(tmp_path):
   path = tmp_path / 'teachers.png'
-  done = launch(
-    'contact_sheet',
-    '--teachers',
-    '--family=reach2d',
-    '--size=24',
-    f'--out={path}',
-  )
+  done = draw('--teachers', '--family=reach2d', '--size=24', f'--out={path}')
   assert done.returncode == 0, done.stderr
   assert path.stat().st_size > 1000
 
 
 def test_a_family_without_a_teacher_is_named(tmp_path):
-  done = launch('contact_sheet', '--teachers', '--family=ant_velocity')
+  done = draw('--teachers', '--family=ant_velocity')
   assert done.returncode == 2
   assert '--family: expected one of' in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1
