@@ -18,7 +18,7 @@ from metajax.demos.teachers.catalogue import TEACHERS, make_teacher
 from metajax.demos.teachers.teacher import run_teacher
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.environment import Env, EnvState, held_out
-from metajax.envs.views import camera_view
+from metajax.envs.views import camera_names, camera_view
 from metajax.run.errors import exit_in_one_line
 from metajax.run.figures.filmstrips import filmstrip
 from metajax.run.figures.picture_grids import picture_grid
@@ -33,7 +33,7 @@ _TEACHERS = flags.DEFINE_boolean(
 _FAMILY = flags.DEFINE_list('family', [], 'which families; all')
 _SIZE = flags.DEFINE_integer('size', 96, 'rows and columns of a picture', 1)
 _SAMPLES = flags.DEFINE_integer('samples', 2, 'rays a pixel and axis', 1)
-_COLUMNS = flags.DEFINE_integer('columns', 6, 'scenes side by side', 1)
+_COLUMNS = flags.DEFINE_integer('columns', 4, 'scenes side by side', 1)
 _SEED = flags.DEFINE_integer('seed', 0, 'seed of the tasks', 0)
 
 
@@ -51,14 +51,14 @@ def main(argv):
 
 
 def draw_scenes(path: Path, names: list[str]) -> None:
-  """Draws a training and a held-out task of each family that is drawn."""
+  """Draws three tasks of each family that is drawn, one of them held out."""
   pictures = {}
   for name in names:
-    pair = first_pictures(
+    three = first_pictures(
       name, size=_SIZE.value, samples=_SAMPLES.value, seed=_SEED.value
     )
-    if pair is not None:
-      pictures[name] = np.concatenate(pair, axis=1)
+    if three is not None:
+      pictures[name] = np.concatenate(three, axis=1)
       print(name, flush=True)
   picture_grid(path, pictures, num_columns=_COLUMNS.value)
   print(path)
@@ -111,7 +111,7 @@ def episode_frames(
 def first_pictures(
   name: str, *, size: int, samples: int, seed: int
 ) -> np.ndarray | None:
-  """Returns how episodes of a family begin.
+  """Returns how episodes of a family begin, from afar and from near.
 
   Args:
     name: of the family.
@@ -120,24 +120,32 @@ def first_pictures(
     seed: of the tasks.
 
   Returns:
-    [2, size, size, 3] uint8, of a training and of a held-out task; None of a
-    family that is not drawn.
+    [3, size, size, 3] uint8: a training task as the first of the family's
+    cameras sees it, another as the last one does, and a held-out task as that
+    does; None of a family that is not drawn.
   """
   env = make_environment(name, physics='c')
-  if env.model is None and env.picture is None:
+  names = camera_names(env)
+  if not names:
     return None
-  view = camera_view(env, height=size, width=size, samples=samples)
+  far, near = (
+    camera_view(env, camera, height=size, width=size, samples=samples)
+    for camera in (names[0], names[-1])
+  )
 
   def begin(source: Env, key: Array) -> EnvState:
     task_key, reset_key = jax.random.split(key)
     return env.reset(source.sample_task(task_key), reset_key)
 
-  def pair(key: Array) -> Array:
-    states = begin(env, key), begin(held_out(env), jax.random.clone(key))
+  def three(key: Array) -> Array:
+    first, second = jax.random.split(key)
+    # Equal keys: what differs between the last two is what is held out.
+    states = begin(env, second), begin(held_out(env), jax.random.clone(second))
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    return jax.vmap(lambda state: view(state).rgb)(both)
+    pictures = jax.vmap(lambda state: near(state).rgb)(both)
+    return jnp.concatenate([far(begin(env, first)).rgb[None], pictures])
 
-  program = compile_hot(pair, holds_physics=env.holds_physics)
+  program = compile_hot(three, holds_physics=env.holds_physics)
   return np.asarray(program(jax.random.key(seed)))
 
 

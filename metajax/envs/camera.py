@@ -27,7 +27,7 @@ class Camera:
 
 
 def look_at(
-  position: Array, target: Array, *, fov_y_rad: float = np.pi / 4
+  position: Array, target: Array, *, fov_y_rad: Array | float = np.pi / 4
 ) -> Camera:
   """Returns a camera that looks at a point, its top upward.
 
@@ -43,6 +43,11 @@ def look_at(
   right = right / jnp.linalg.norm(right)
   axes = jnp.stack([right, jnp.cross(back, right), back], axis=1)
   return Camera(position, axes, jnp.asarray(fov_y_rad, jnp.float32))
+
+
+def cameras_in(model: Any) -> tuple[str, ...]:
+  """Returns the names of the cameras of a `mujoco.MjModel`."""
+  return tuple(model.camera(i).name for i in range(model.ncam))
 
 
 def camera_of(model: Any, name: str) -> Callable[[Measurement], Camera]:
@@ -62,7 +67,7 @@ def camera_of(model: Any, name: str) -> Callable[[Measurement], Camera]:
   """
   # Here, so that `import metajax` stays quick.
   mujoco = importlib.import_module('mujoco')
-  names = [model.camera(i).name for i in range(model.ncam)]
+  names = cameras_in(model)
   check_choice('camera', name, names)
   number = names.index(name)
   modes = {

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from metajax.core.validation import check_choice
 from metajax.envs.engines import ENGINES
 from metajax.envs.environment import Env
+from metajax.envs.gripper_arm.another_room import in_another_room
 from metajax.envs.gripper_arm.demonstrator_hand import demonstrator_hand
 from metajax.envs.gripper_arm.placing import pick_and_place, placing
 from metajax.envs.gripper_arm.pushing import gripper_pushing
@@ -99,6 +100,10 @@ def _locomotion() -> dict[str, Family]:
   }
 
 
+def _hand_elsewhere(*, physics: str) -> Env:
+  return in_another_room(demonstrator_hand('gripper_pushing', physics=physics))
+
+
 def _arms() -> dict[str, Family]:
   forces = 'torque arm carries an object that is pulled down'
   return {
@@ -129,6 +134,10 @@ def _arms() -> dict[str, Family]:
       )
       for name in ('placing', 'gripper_pushing', 'pick_and_place')
     },
+    'hand_gripper_pushing_elsewhere': Family(
+      _hand_elsewhere,
+      "a demonstrator's hand pushes in another room, Yu et al. 2018",
+    ),
     **{
       f'jaco_{stage}': Family(
         functools.partial(jaco, stage),

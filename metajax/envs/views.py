@@ -8,11 +8,24 @@ import jax.numpy as jnp
 
 from metajax.core.validation import InputError, check_choice
 from metajax.envs.appearance import Light
-from metajax.envs.camera import Camera, camera_of
+from metajax.envs.camera import Camera, camera_of, cameras_in
 from metajax.envs.engines import make_physics
 from metajax.envs.environment import Env, EnvState
 from metajax.envs.physics import Measurement
 from metajax.envs.renderer import NOTHING, Picture, render, scene_of
+
+
+def camera_names(env: Env) -> tuple[str, ...]:
+  """Returns the cameras that see an environment: the model's, the tasks' own.
+
+  Those of a scene begin with `overview`, which shows all of the body; scenes
+  of arms have `workspace`, too, which stands near what is handled.
+  """
+  if env.picture is not None:
+    return ('overview',)
+  if env.model is None:
+    return ()
+  return cameras_in(env.model) + _own_cameras(env)
 
 
 def camera_view(
@@ -31,7 +44,7 @@ def camera_view(
   Colours, textures and sizes are the task's own where it has them
   (`appearance`, `model_fields`). Shapes are placed by the engine that the
   environment steps with. Many states are drawn by `vmap`. A flat environment
-  has one camera and a picture of its own, which is scaled; in it nothing has
+  has a picture of its own, which is scaled, and one camera; in it nothing has
   depth, and no pixel belongs to a shape.
 
   >>> import jax
@@ -43,7 +56,7 @@ def camera_view(
 
   Args:
     env: an environment with a model.
-    camera: name of one of the model's cameras, or a camera of one's own.
+    camera: one of `camera_names`, or a camera of one's own.
     height: rows of the picture.
     width: columns.
     light: how it is lit; None: by the task's own light, if it has one.
@@ -57,17 +70,16 @@ def camera_view(
   Raises:
     InputError: if the environment is not drawn, or has no such camera or geom.
   """
-  if env.picture is not None:
-    check_choice('camera', camera, ('overview',))
-    return _flat_view(env.picture, height, width)
-  if env.model is None:
+  names = camera_names(env)
+  if not names:
     raise InputError(f'env: expected one that is drawn, got {env.spec.name}')
+  if not isinstance(camera, Camera):
+    check_choice('camera', camera, names)
+  if env.picture is not None:
+    return _flat_view(env.picture, height, width)
   physics = make_physics(env.model, 'mjx' if env.holds_physics else 'c')
   scene = scene_of(env.model, hidden=hidden)
-  if isinstance(camera, str):
-    place = camera_of(env.model, camera)
-  else:
-    place = _standing(camera)
+  place = _place_of(env, camera)
 
   def view(state: EnvState) -> Picture:
     fields = env.fields_in(state)
@@ -76,7 +88,7 @@ def camera_view(
     own_light = None if looks is None else looks.light
     return render(
       scene(measured, appearance=looks, model_fields=fields),
-      place(measured),
+      place(state, measured),
       height=height,
       width=width,
       light=own_light if light is None else light,
@@ -104,6 +116,19 @@ def _flat_view(
   return view
 
 
-def _standing(camera: Camera) -> Callable[[Measurement], Camera]:
-  """Returns where a camera is that nothing moves."""
-  return lambda measured: camera
+def _own_cameras(env: Env) -> tuple[str, ...]:
+  """Returns the names of the cameras that a task brings along."""
+  task = jax.eval_shape(env.sample_task, jax.random.key(0))
+  return tuple(getattr(task, 'cameras', {}))
+
+
+def _place_of(
+  env: Env, camera: str | Camera
+) -> Callable[[EnvState, Measurement], Camera]:
+  """Returns where a camera is in a state."""
+  if isinstance(camera, Camera):
+    return lambda state, measured: camera
+  if camera in _own_cameras(env):
+    return lambda state, measured: state.task.cameras[camera]
+  of_model = camera_of(env.model, camera)
+  return lambda state, measured: of_model(measured)

@@ -263,7 +263,7 @@ def _check_fields_matter(
     name = '.model_fields' if name.startswith('.model_fields') else name
     fields.setdefault(name, []).append(i)
   for name, places in fields.items():
-    if name in silent_fields or name.startswith('.appearance'):
+    if name in silent_fields or name.startswith(('.appearance', '.cameras')):
       continue
     changed = [
       jnp.roll(leaf, 1, axis=0) if i in places else leaf

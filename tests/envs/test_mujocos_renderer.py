@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from metajax.core.compilation import compile_hot
+from metajax.envs.camera import cameras_in
 from metajax.envs.catalogue import FAMILIES, make_environment
 from metajax.envs.views import camera_view
 
@@ -22,14 +23,30 @@ pytestmark = pytest.mark.skipif(
 
 HEIGHT, WIDTH = 48, 64
 TASKS, MOMENTS = 10, 5
-# One with textures, shapes of the task's own and a camera that stands.
-_SCENES = ('placing',)
+# One of each kind of body; the others are slow only together.
+_FAST = (
+  'half_cheetah_velocity',
+  'ant_velocity',
+  'half_cheetah_slope',
+  'half_cheetah_pier',
+  'reacher',
+  'pusher',
+  'arm_forces',
+  'placing',
+  'hand_gripper_pushing',
+  'jaco_stack',
+  'sawyer_peg_insert_side',
+  'key2d',
+  'reach3d',
+  'rope',
+  'table',
+)
 _SETTLING_STEPS = 4  # between two moments, under random actions
 
 
 def bodies():
   return [
-    name if name in _SCENES else pytest.param(name, marks=pytest.mark.slow)
+    name if name in _FAST else pytest.param(name, marks=pytest.mark.slow)
     for name in FAMILIES
   ]
 
@@ -73,7 +90,7 @@ def drawing_options():
   return options
 
 
-def mujocos_pictures(renderer, model, physics):
+def mujocos_pictures(renderer, model, physics, camera):
   """Returns the geom [height, width], -1 for none, and the depth in metres."""
   mujoco = importlib.import_module('mujoco')
   data = mujoco.MjData(model)
@@ -81,7 +98,7 @@ def mujocos_pictures(renderer, model, physics):
   data.mocap_pos[:] = physics.mocap_pos
   data.mocap_quat[:] = physics.mocap_quat
   mujoco.mj_forward(model, data)
-  renderer.update_scene(data, 'overview', drawing_options())
+  renderer.update_scene(data, camera, drawing_options())
   renderer.enable_segmentation_rendering()
   ids, kinds = np.moveaxis(renderer.render(), -1, 0)
   renderer.disable_segmentation_rendering()
@@ -99,7 +116,8 @@ def test_segmentation_and_depth_are_those_of_mujocos_renderer(name):
     pytest.skip('it has no body')
   mujoco = importlib.import_module('mujoco')
   states = states_of(env)
-  view = camera_view(env, height=HEIGHT, width=WIDTH, shadows=False)
+  camera = cameras_in(env.model)[-1]
+  view = camera_view(env, camera, height=HEIGHT, width=WIDTH, shadows=False)
   pictures = jax.device_get(compile_hot(jax.vmap(jax.vmap(view)))(states))
   model = copy.copy(env.model)
   agreements, errors = [], []
@@ -108,7 +126,7 @@ def test_segmentation_and_depth_are_those_of_mujocos_renderer(name):
       state, picture = jax.tree.map(lambda x, i=index: x[i], (states, pictures))
       for field, values in env.fields_in(state).items():
         getattr(model, field)[:] = np.asarray(values)
-      geoms, depth_m = mujocos_pictures(renderer, model, state.physics)
+      geoms, depth_m = mujocos_pictures(renderer, model, state.physics, camera)
       agrees = geoms == picture.segmentation
       agreements.append(agrees.mean())
       seen = agrees & (geoms >= 0)

@@ -180,7 +180,7 @@ def test_a_texture_is_its_seeds_own(seed):
 
 def test_one_jitted_batch_equals_single_pictures():
   env = build('placing')
-  view = camera_view(env, 'robot', height=20, width=24)
+  view = camera_view(env, 'workspace', height=20, width=24)
   task_keys, reset_keys = jax.random.split(jax.random.key(0), (2, 3))
   tasks = jax.jit(jax.vmap(env.sample_task))(task_keys)
   states = jax.jit(jax.vmap(env.reset))(tasks, reset_keys)
@@ -210,7 +210,7 @@ def test_a_flat_world_is_drawn_by_the_same_call():
   assert small.rgb.dtype == jnp.uint8
   assert (np.asarray(small.segmentation) == NOTHING).all()
   with pytest.raises(InputError, match='camera: expected one of overview'):
-    camera_view(env, 'robot', height=8, width=8)
+    camera_view(env, 'workspace', height=8, width=8)
 
 
 def test_what_cannot_be_drawn_is_named():

@@ -101,6 +101,7 @@ TEACHERS: dict[str, Expert] = {
     functools.partial(hand_placing_teacher, is_held=False), num_moves=6
   ),
   'hand_gripper_pushing': Expert(hand_pushing_teacher, num_moves=6),
+  'hand_gripper_pushing_elsewhere': Expert(hand_pushing_teacher, num_moves=6),
   **{f'jaco_{stage}': _jaco(stage) for stage in ('reach', 'lift', 'stack')},
   **{
     f'sawyer_{name}': _sawyer(plan)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.envs.appearance import Appearance
+from metajax.envs.camera import Camera
 
 NUM_TRAINING = 100
 # Arrays of the model that a body's mass decides.
@@ -45,6 +46,8 @@ class TabletopTask:
   appearance: Appearance  # changes nothing simulated
   # [] float32, m/s, how fast the demonstrator's hand is; None for a robot.
   speed: Array | None = None
+  # Cameras of this task alone, by name; they change nothing simulated.
+  cameras: Mapping[str, Camera] = dataclasses.field(default_factory=dict)
 
 
 class Things(NamedTuple):
