@@ -92,7 +92,8 @@ def episode_frames(
   """
   env = make_environment(name, physics='c')
   teacher = make_teacher(name, env)
-  view = camera_view(env, height=size, width=size, samples=samples)
+  near = camera_names(env)[-1]
+  view = camera_view(env, near, height=size, width=size, samples=samples)
 
   def frames(key: Array) -> Array:
     task_key, episode_key = jax.random.split(key)
