@@ -122,11 +122,18 @@ def title_and_legend(figure: Figure, axes: Axes, title: str) -> None:
     )
   handles, labels = axes.get_legend_handles_labels()
   that_fit = max(1, int(figure.get_figwidth() / _INCHES_A_LEGEND_COLUMN))
+  ncols = max(1, min(len(labels), _LEGEND_COLUMNS, that_fit))
+  # A legend is filled column by column, and read row by row.
+  order = [
+    place
+    for column in range(ncols)
+    for place in range(column, len(labels), ncols)
+  ]
   figure.legend(
-    handles,
-    labels,
+    [handles[place] for place in order],
+    [labels[place] for place in order],
     loc='outside lower center',
-    ncols=min(len(labels), _LEGEND_COLUMNS, that_fit),
+    ncols=ncols,
     frameon=False,
     labelcolor=INK,
   )

@@ -46,3 +46,21 @@ def test_a_long_title_keeps_within_a_narrow_figure():
   figure.draw_without_rendering()
   (title,) = figure.texts
   assert title.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_a_legend_of_two_rows_reads_row_by_row():
+  figure, (axes,) = new_figure(1, width=12.0, height=3.0)
+  for name in 'abcdef':
+    axes.plot([0, 1], [0, 1], label=name)
+  title_and_legend(figure, axes, '')
+  figure.draw_without_rendering()
+  (legend,) = figure.legends
+  corners = {
+    text.get_text(): text.get_window_extent().corners()[0]
+    for text in legend.get_texts()
+  }
+  assert len({round(y) for _, y in corners.values()}) == 2
+  read = sorted(
+    corners, key=lambda name: (-round(corners[name][1]), corners[name][0])
+  )
+  assert ''.join(read) == 'abcdef'
