@@ -106,7 +106,7 @@ def episode_frames(
     return jax.vmap(lambda state: view(state).rgb)(some)
 
   program = compile_hot(frames, holds_physics=env.holds_physics)
-  return np.asarray(program(jax.random.key(seed)))
+  return np.asarray(program(_key_of(name, seed)))
 
 
 def first_pictures(
@@ -147,7 +147,12 @@ def first_pictures(
     return jnp.concatenate([far(begin(env, first)).rgb[None], pictures])
 
   program = compile_hot(three, holds_physics=env.holds_physics)
-  return np.asarray(program(jax.random.key(seed)))
+  return np.asarray(program(_key_of(name, seed)))
+
+
+def _key_of(name: str, seed: int) -> Array:
+  """Returns a family's own key, so that colours differ between families."""
+  return jax.random.fold_in(jax.random.key(seed), list(FAMILIES).index(name))
 
 
 if __name__ == '__main__':
