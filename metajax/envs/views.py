@@ -73,7 +73,7 @@ def camera_view(
   names = camera_names(env)
   if not names:
     raise InputError(f'env: expected one that is drawn, got {env.spec.name}')
-  if not isinstance(camera, Camera):
+  if env.picture is not None or not isinstance(camera, Camera):
     check_choice('camera', camera, names)
   if env.picture is not None:
     return _flat_view(env.picture, height, width)

@@ -211,6 +211,8 @@ def test_a_flat_world_is_drawn_by_the_same_call():
   assert (np.asarray(small.segmentation) == NOTHING).all()
   with pytest.raises(InputError, match='camera: expected one of overview'):
     camera_view(env, 'workspace', height=8, width=8)
+  with pytest.raises(InputError, match='camera: expected one of overview'):
+    camera_view(env, look_at([0, -1, 1], [0, 0, 0]), height=8, width=8)
 
 
 def test_what_cannot_be_drawn_is_named():

@@ -32,7 +32,7 @@ _ROOM = 1  # folded into a task's key: the things of the task stay what they are
 def in_another_room(env: Env) -> Env:
   """Moves a family of the table to a room where only videos are made.
 
-  Yu et al. (2018, section VI-C) filmed people elsewhere than the robot works.
+  Yu et al. (2018; Finn 2018, section 7.2.7.2) filmed people in another room.
   Equal keys draw the same things as in the family itself. The table has one of
   ten textures, in held-out tasks one of two others; the light is the room's;
   and the camera `tripod` stands 15 to 50 degrees to a side of the robot's, at
